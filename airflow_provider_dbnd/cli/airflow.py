@@ -1,0 +1,28 @@
+"""``airflow dbnd``: the same command below Airflow's own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def get_commands() -> list[Any]:
+    """Return the commands for Airflow's CLI; called on every ``airflow`` invocation."""
+    import argparse
+
+    from airflow.cli.cli_config import ActionCommand, Arg
+
+    return [
+        ActionCommand(
+            name="dbnd",
+            help="Run, inspect and debug typed pipelines (dbnd --help)",
+            func=_run,
+            args=(Arg(("arguments",), nargs=argparse.REMAINDER, help="arguments of the dbnd command"),),
+        )
+    ]
+
+
+def _run(namespace: Any) -> None:
+    from airflow_provider_dbnd.cli.main import main
+
+    sys.exit(main(namespace.arguments or ["--help"]))

@@ -1,0 +1,1 @@
+"""What runs anywhere: parameters, artifacts, formats, graphs and execution, without Airflow."""

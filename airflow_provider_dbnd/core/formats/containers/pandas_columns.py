@@ -1,0 +1,205 @@
+"""One pandas column to Arrow and back, exactly, without copying where the layouts agree.
+
+Most dtypes are what Arrow's own type becomes in pandas ("natural") and need no note. The others
+(nullable, Arrow-backed, object, ...) are noted by a tag, which the reader turns back into a dtype.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from airflow_provider_dbnd.core.formats import canonical
+from airflow_provider_dbnd.core.formats.containers.pandas_objects import (
+    objects_from_arrow,
+    objects_to_arrow,
+)
+from airflow_provider_dbnd.exceptions import FormatError
+
+_ARROW_BACKED = "arrow"
+_OBJECT = "object"
+
+
+def to_arrow(values: Any, name: str) -> Any:
+    """Convert a pandas Series or Index to one Arrow array; *name* is for messages."""
+    import pandas as pd
+    import pyarrow as pa
+
+    dtype = values.dtype
+    if isinstance(dtype, pd.SparseDtype):
+        raise _lost(name, dtype, "sparse storage", "use .sparse.to_dense()")
+    if dtype == object:
+        return objects_to_arrow(values, name)
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise FormatError(f"column {name!r} of dtype {dtype} cannot be stored: {error}") from error
+    if isinstance(array, pa.ChunkedArray):
+        array = _one_chunk(array)
+    # A reader without pandas does not know pandas' own Arrow extension types (period, interval).
+    return array.storage if canonical.is_extension(array.type) else array
+
+
+def tag_of(dtype: Any, type_: Any) -> str | None:
+    """Return what brings *dtype* back from Arrow *type_*, None where Arrow does so by itself."""
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        inner = tag_of(dtype.categories.dtype, type_.value_type)
+        return f"category[{inner}]" if inner else None
+    if dtype == natural_dtype(type_):
+        # What pandas makes of nested Arrow values are arrays, not the lists and dicts there were.
+        return _OBJECT if dtype == object and canonical.is_nested(type_) else None
+    if isinstance(dtype, pd.ArrowDtype):
+        return _ARROW_BACKED
+    if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:
+        return f"string[{dtype.storage}]"
+    return str(dtype)
+
+
+def dtype_of(tag: str | None, type_: Any) -> Any:
+    """Return the dtype that :func:`tag_of` made *tag* of."""
+    import pandas as pd
+
+    if tag is None:
+        return natural_dtype(type_)
+    if tag == _ARROW_BACKED:
+        return pd.ArrowDtype(type_)
+    return pd.api.types.pandas_dtype(tag)
+
+
+def to_pandas(column: Any, tag: str | None, *, filled: bool, memory: Any) -> Any:
+    """Convert an Arrow chunked array to the pandas array of the dtype noted by *tag*."""
+    import pandas as pd
+    import pyarrow as pa
+
+    array = _one_chunk(column)
+    if pa.types.is_dictionary(array.type):
+        return _categorical(array, tag, filled=filled, memory=memory)
+    dtype = dtype_of(tag, array.type)
+    if dtype == object:
+        return objects_from_arrow(array, exact=tag == _OBJECT)
+    if isinstance(dtype, _nullable_dtypes()):
+        return _nullable(array, dtype, memory)
+    if isinstance(dtype, pd.DatetimeTZDtype) or _is_plain(dtype):
+        return _plain(array, dtype, filled=filled, memory=memory)
+    if isinstance(dtype, pd.api.extensions.ExtensionDtype):
+        return dtype.__from_arrow__(array)
+    return array.to_pandas().array
+
+
+def natural_dtype(type_: Any) -> Any:
+    """Return the dtype pandas gives a column of Arrow *type_*."""
+    return _natural_dtype(type_)
+
+
+@lru_cache(maxsize=256)
+def _natural_dtype(type_: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.array([], type_).to_pandas().dtype
+
+
+def _is_plain(dtype: Any) -> bool:
+    import numpy as np
+
+    return isinstance(dtype, np.dtype) and dtype.kind in "iufmM"
+
+
+def _plain(array: Any, dtype: Any, *, filled: bool, memory: Any) -> Any:
+    """Numbers and times whose buffer is that of a numpy array."""
+    import numpy as np
+    import pandas as pd
+
+    if array.null_count and not filled:
+        if dtype.kind in "iu":
+            # Only from other engines: pandas has no missing values in this dtype.
+            return _nullable(array, _nullable_of(dtype), memory)
+        return array.to_pandas().array
+    if dtype.kind not in "mM":
+        return writable(array, dtype, memory)
+    values = writable(array, np.int64, memory)
+    if isinstance(dtype, np.dtype):
+        values = values.view(dtype)
+    return pd.array(values, dtype=dtype, copy=False)
+
+
+def _nullable_dtypes() -> tuple[type, ...]:
+    import pandas as pd
+
+    sizes = (8, 16, 32, 64)
+    integers = (getattr(pd, f"{kind}{size}Dtype") for kind in ("Int", "UInt") for size in sizes)
+    return (pd.BooleanDtype, pd.Float32Dtype, pd.Float64Dtype, *integers)
+
+
+def _nullable_of(dtype: Any) -> Any:
+    return next(d() for d in _nullable_dtypes() if getattr(d(), "numpy_dtype", None) == dtype)
+
+
+def _nullable(array: Any, dtype: Any, memory: Any) -> Any:
+    """Nullable dtypes: pandas keeps a byte for each row where Arrow keeps a bit."""
+    import numpy as np
+
+    valid = canonical.validity(array)
+    mask = np.zeros(len(array), bool) if valid is None else ~valid
+    if dtype.kind != "b":
+        values = writable(array, dtype.numpy_dtype, memory)
+    elif len(array):
+        values = canonical.bits(array.buffers()[1], array.offset, len(array))
+    else:
+        values = np.empty(0, bool)
+    return dtype.construct_array_type()(values, mask, copy=False)
+
+
+def _categorical(array: Any, tag: str | None, *, filled: bool, memory: Any) -> Any:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    categories_tag = tag.removeprefix("category[").removesuffix("]") if tag else None
+    categories = to_pandas(array.dictionary, categories_tag, filled=False, memory=None)
+    index = pd.Index(categories, dtype=categories.dtype)
+    dtype = pd.CategoricalDtype(index, ordered=array.type.ordered)
+    indices = array.indices
+    code_type = np.dtype(array.type.index_type.to_pandas_dtype())
+    if code_type.kind == "i" and (filled or not indices.null_count):
+        codes = writable(indices, code_type, memory)
+    else:
+        codes = indices.cast(pa.int64()).fill_null(-1).to_numpy()
+    return pd.Categorical.from_codes(codes, dtype=dtype, validate=False)
+
+
+def writable(array: Any, dtype: Any, memory: Any) -> Any:
+    """Return the data buffer of *array* as a numpy array its owner may write to.
+
+    That is a view into the private map *memory* where there is one, as Arrow itself takes its
+    buffers to be immutable there.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    buffer = array.buffers()[1]
+    dtype = np.dtype(dtype)
+    if memory is not None and len(array):
+        start = buffer.address - pa.py_buffer(memory).address
+        # Chunks put together lie outside of the map.
+        if 0 <= start < len(memory):
+            return np.frombuffer(memory, dtype, len(array), start + array.offset * dtype.itemsize)
+    values = canonical.values_of(buffer, dtype, array.offset, len(array))
+    return values if values.flags.writeable else values.copy()
+
+
+def _one_chunk(column: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(column, pa.Array):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    if column.num_chunks == 0:
+        return pa.array([], column.type)
+    return pa.concat_arrays(column.unify_dictionaries().chunks)
+
+
+def _lost(name: str, dtype: Any, what: str, remedy: str) -> FormatError:
+    return FormatError(f"column {name!r} of dtype {dtype} would lose its {what}; {remedy}")

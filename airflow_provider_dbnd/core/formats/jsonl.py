@@ -1,0 +1,122 @@
+"""Tables as JSON: one object a line (.jsonl), or one array of objects (.json)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat
+
+
+class JsonLinesFormat(InterchangeFormat):
+    name = "jsonl"
+
+    def reader(self, container: str) -> Callable[..., Any] | None:
+        return _LINE_READERS.get(container)
+
+    def writer(self, container: str) -> Callable[..., None] | None:
+        writer = _LINE_WRITERS.get(container)
+        return writer and partial(writer, self.compression)
+
+
+class JsonRecordsFormat(InterchangeFormat):
+    name = "records"
+
+    def reader(self, container: str) -> Callable[..., Any] | None:
+        return _RECORD_READERS.get(container)
+
+    def writer(self, container: str) -> Callable[..., None] | None:
+        writer = _RECORD_WRITERS.get(container)
+        return writer and partial(writer, self.compression)
+
+
+def _read_pandas_lines(path: str, **options: Any) -> Any:
+    return _read_pandas(path, **{"lines": True, **options})
+
+
+def _read_pandas(path: str, **options: Any) -> Any:
+    import pandas as pd
+
+    # By default pandas misses the last digit of floats and takes columns named like dates for dates.
+    exact = {"precise_float": True, "convert_dates": False}
+    return pd.read_json(path, **{"orient": "records", **exact, **options})
+
+
+def _write_pandas_lines(compression: str | None, frame: Any, path: str) -> None:
+    with _file(path, compression) as file:
+        for record in _records(frame):
+            file.write(json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n")
+
+
+def _write_pandas(compression: str | None, frame: Any, path: str) -> None:
+    with _file(path, compression) as file:
+        file.write(json.dumps(_records(frame), ensure_ascii=False, default=str).encode())
+
+
+def _records(frame: Any) -> Any:
+    """Return plain dicts; pandas' own writer cuts floats to 15 digits."""
+    # As objects, because NaN of a float column is not JSON.
+    plain = frame.astype(object).where(frame.notna(), None)
+    return plain.to_dict("records")
+
+
+def _file(path: str, compression: str | None) -> Any:
+    import pyarrow as pa
+
+    return pa.output_stream(path, compression=compression)
+
+
+def _read_polars_lines(path: str, **options: Any) -> Any:
+    import polars as pl
+
+    return pl.read_ndjson(path, **options)
+
+
+def _read_polars(path: str, **options: Any) -> Any:
+    import polars as pl
+
+    return pl.read_json(path, **options)
+
+
+def _scan_polars_lines(path: str, **options: Any) -> Any:
+    import polars as pl
+
+    return pl.scan_ndjson(path, **options)
+
+
+def _write_polars_lines(compression: str | None, frame: Any, path: str) -> None:
+    with _file(path, compression) as file:
+        frame.write_ndjson(file)
+
+
+def _write_polars(compression: str | None, frame: Any, path: str) -> None:
+    with _file(path, compression) as file:
+        frame.write_json(file)
+
+
+def _read_arrow_lines(path: str, **options: Any) -> Any:
+    import pyarrow.json
+
+    return pyarrow.json.read_json(path, **options)
+
+
+_LINE_READERS: dict[str, Callable[..., Any]] = {
+    "pandas.DataFrame": _read_pandas_lines,
+    "polars.DataFrame": _read_polars_lines,
+    "polars.LazyFrame": _scan_polars_lines,
+    "pyarrow.Table": _read_arrow_lines,
+}
+_LINE_WRITERS: dict[str, Callable[..., None]] = {
+    "pandas.DataFrame": _write_pandas_lines,
+    "polars.DataFrame": _write_polars_lines,
+}
+_RECORD_READERS: dict[str, Callable[..., Any]] = {
+    "pandas.DataFrame": _read_pandas,
+    "polars.DataFrame": _read_polars,
+}
+_RECORD_WRITERS: dict[str, Callable[..., None]] = {
+    "pandas.DataFrame": _write_pandas,
+    "polars.DataFrame": _write_polars,
+}

@@ -1,0 +1,91 @@
+"""Several files of one table: read each, put them together in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from airflow_provider_dbnd.core.formats.annotations import data_type, is_stream, type_name
+from airflow_provider_dbnd.core.formats.base import Format
+from airflow_provider_dbnd.core.formats.containers import container_name, is_tabular
+from airflow_provider_dbnd.exceptions import FormatError
+
+
+def read_many(
+    format: Format, paths: Sequence[str], type_: Any, options: Mapping[str, Any] | None = None
+) -> Any:
+    """Read local files of equal columns as one value; an iterator goes through them one by one."""
+    type_ = data_type(type_)
+    options = options or {}
+    if not paths:
+        raise FormatError(f"there are no files to read as {type_name(type_)}")
+    if is_stream(type_) and is_tabular(type_):
+        return chain.from_iterable(format.read(path, type_, options=options) for path in paths)
+    name = container_name(type_)
+    if name not in _CONCATENATE:
+        raise FormatError(
+            f"{len(paths)} files cannot be read as one {type_name(type_)}; "
+            f"types that can be put together: {', '.join(_CONCATENATE)}, or an Iterator of one"
+        )
+    parts = [format.read(path, type_, options=options) for path in paths]
+    for path, part in zip(paths[1:], parts[1:]):
+        _check_columns(_columns(parts[0]), _columns(part), paths[0], path)
+    return parts[0] if len(parts) == 1 else _CONCATENATE[name](parts)
+
+
+def _columns(part: Any) -> dict[Any, str]:
+    if hasattr(part, "dtypes") and hasattr(part, "iloc"):
+        return dict(part.dtypes.map(str)) if hasattr(part, "columns") else {"": str(part.dtype)}
+    schema = part.collect_schema() if hasattr(part, "collect_schema") else part.schema
+    if hasattr(schema, "items"):
+        return {name: str(dtype) for name, dtype in schema.items()}
+    return {field.name: str(field.type) for field in schema}
+
+
+def _check_columns(expected: dict[Any, str], found: dict[Any, str], first: str, path: str) -> None:
+    if list(expected.items()) == list(found.items()):
+        return
+    raise FormatError(
+        f"{path} has other columns than {first}: expected {_text(expected)}, got {_text(found)}"
+    )
+
+
+def _text(columns: Mapping[Any, str]) -> str:
+    return ", ".join(f"{name}: {type_}" for name, type_ in columns.items())
+
+
+def _concatenate_pandas(parts: list[Any]) -> Any:
+    import pandas as pd
+    from airflow_provider_dbnd.core.formats.containers.pandas_index import is_default
+
+    counting = all(is_default(part.index) for part in parts)
+    return pd.concat(parts, ignore_index=counting)
+
+
+def _concatenate_polars(parts: list[Any]) -> Any:
+    import polars as pl
+
+    return pl.concat(parts, rechunk=False)
+
+
+def _concatenate_arrow(parts: list[Any]) -> Any:
+    import pyarrow as pa
+
+    return pa.concat_tables(parts)
+
+
+def _concatenate_datasets(parts: list[Any]) -> Any:
+    from pyarrow import dataset
+
+    return dataset.dataset(parts)
+
+
+_CONCATENATE = {
+    "pandas.DataFrame": _concatenate_pandas,
+    "pandas.Series": _concatenate_pandas,
+    "polars.DataFrame": _concatenate_polars,
+    "polars.LazyFrame": _concatenate_polars,
+    "pyarrow.Table": _concatenate_arrow,
+    "pyarrow.Dataset": _concatenate_datasets,
+}

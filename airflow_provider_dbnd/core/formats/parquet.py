@@ -1,0 +1,192 @@
+"""Parquet, zstd level 1: the default on remote storage.
+
+Parquet keeps the values of a categorical column but not its categories (their order, the unused
+ones), so these are stored beside the fingerprint in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_dbnd.core.formats import canonical
+from airflow_provider_dbnd.core.formats.fingerprint import (
+    BLOCK_ROWS,
+    Fingerprint,
+    Fingerprinter,
+    corrupted,
+)
+from airflow_provider_dbnd.core.formats.frames import Outgoing
+from airflow_provider_dbnd.core.formats.stored import StoredTable
+from airflow_provider_dbnd.core.formats.tabular import TabularFormat, check_fingerprint
+from airflow_provider_dbnd.exceptions import FormatError
+
+FINGERPRINT_KEY = "dbnd.fingerprint"
+SCHEMA_KEY = "dbnd.schema"
+DICTIONARIES_KEY = "dbnd.dictionaries"
+
+#: A row group is read as a whole: a few blocks, so that streams need little memory.
+ROW_GROUP_ROWS = 8 * BLOCK_ROWS
+
+
+class ParquetFormat(TabularFormat):
+    name = "parquet"
+    write_options = ("compression", "compression_level", "row_group_size")
+
+    def write_batches(
+        self, outgoing: Outgoing, path: str, options: Mapping[str, Any]
+    ) -> Fingerprint:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        _check_types(outgoing.schema)
+        settings: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+        settings |= options
+        group_rows = settings.pop("row_group_size", ROW_GROUP_ROWS)
+        fingerprinter = Fingerprinter(outgoing.schema)
+        try:
+            with pq.ParquetWriter(
+                path, outgoing.schema, write_page_checksum=True, **settings
+            ) as writer:
+                for batch in outgoing.batches:
+                    fingerprinter.add(batch)
+                    writer.write_batch(batch, row_group_size=group_rows)
+                fingerprint = fingerprinter.finish(outgoing.extras)
+                metadata = {
+                    FINGERPRINT_KEY: fingerprint.to_bytes().decode(),
+                    SCHEMA_KEY: _text(outgoing.schema.serialize()),
+                    DICTIONARIES_KEY: _text(_dictionaries(batch)),
+                }
+                writer.add_key_value_metadata(metadata)
+        except pa.ArrowNotImplementedError as error:
+            raise FormatError(
+                f"parquet cannot hold this table: {error}; declare output.arrow"
+            ) from error
+        return fingerprint
+
+    def open(self, path: str, *, checksum: str | None, digest: str | None) -> ParquetFile:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        fingerprint = None
+        try:
+            reader = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+            metadata = reader.metadata.metadata or {}
+            if FINGERPRINT_KEY.encode() in metadata:
+                fingerprint = Fingerprint.from_bytes(metadata[FINGERPRINT_KEY.encode()])
+            file = ParquetFile(path, reader, metadata, fingerprint)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            if checksum or digest:
+                raise corrupted(path, "a parquet file", str(error)) from error
+            raise FormatError(f"{path} is not a parquet file: {error}") from error
+        check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
+        return file
+
+
+class ParquetFile(StoredTable):
+    """An opened parquet file; decoded values are brought back to the exact stored types."""
+
+    format = "parquet"
+
+    def __init__(
+        self,
+        path: str,
+        reader: Any,
+        metadata: Mapping[bytes, bytes],
+        fingerprint: Fingerprint | None,
+    ) -> None:
+        import pyarrow as pa
+
+        schema = reader.schema_arrow
+        self._dictionaries: dict[str, Any] = {}
+        if fingerprint is not None:
+            schema = pa.ipc.read_schema(pa.py_buffer(_bytes(metadata[SCHEMA_KEY.encode()])))
+            batch = pa.ipc.open_stream(_bytes(metadata[DICTIONARIES_KEY.encode()]))
+            self._dictionaries = {
+                name: column.chunk(0).dictionary
+                for name, column in zip(batch.schema.names, batch.read_all().columns)
+            }
+        super().__init__(path, schema, reader.metadata.num_rows, fingerprint)
+        self._reader = reader
+
+    def read_rows(self, columns: list[str], start: int, stop: int) -> Any:
+        import pyarrow as pa
+
+        groups = []
+        first = skipped = 0
+        for number in range(self._reader.metadata.num_row_groups):
+            last = first + self._reader.metadata.row_group(number).num_rows
+            if first < stop and last > start:
+                groups.append(number)
+            elif last <= start:
+                skipped = last
+            first = last
+        try:
+            table = self._reader.read_row_groups(groups, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise corrupted(self.path, "readable row groups", str(error)) from error
+        table = table.slice(start - skipped, stop - start)
+        arrays = [self._restored(table.column(name), self.schema.field(name)) for name in columns]
+        fields = [self.schema.field(name) for name in columns]
+        return pa.table(arrays, schema=pa.schema(fields, self.schema.metadata))
+
+    def _restored(self, column: Any, field: Any) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        dictionary = self._dictionaries.get(field.name)
+        if dictionary is None:
+            return column if column.type == field.type else column.cast(field.type)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        indices = pc.index_in(column.cast(dictionary.type), dictionary, skip_nulls=True)
+        chunks = [
+            pa.DictionaryArray.from_arrays(
+                chunk.cast(field.type.index_type), dictionary, ordered=field.type.ordered
+            )
+            for chunk in indices.chunks
+        ]
+        return pa.chunked_array(chunks, field.type)
+
+
+def _check_types(schema: Any) -> None:
+    import pyarrow as pa
+
+    for field in schema:
+        if canonical.is_nested(field.type) and "dictionary<" in canonical.logical_type(field.type):
+            raise FormatError(
+                f"column {field.name!r} of type {field.type} would lose the order of its "
+                "categories in parquet; declare output.arrow"
+            )
+        if pa.types.is_run_end_encoded(field.type):
+            raise FormatError(
+                f"column {field.name!r} of type {field.type} cannot be stored in parquet; "
+                "declare output.arrow"
+            )
+
+
+def _dictionaries(batch: Any) -> Any:
+    """Serialise the dictionaries of a batch, without its rows."""
+    import pyarrow as pa
+
+    columns = {
+        field.name: column.slice(0, 0)
+        for field, column in zip(batch.schema, batch.columns)
+        if pa.types.is_dictionary(field.type)
+    }
+    sink = pa.BufferOutputStream()
+    table = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_batch(table)
+    return sink.getvalue()
+
+
+def _text(data: Any) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(text: bytes) -> bytes:
+    return base64.b64decode(text, validate=True)

@@ -1,0 +1,103 @@
+"""Python objects by pickle, joblib or skops: only where declared, on both sides.
+
+Loading a pickle runs code that is in the file. So reading needs the option ``allow_pickle``, which
+the caller sets when the parameter or the producing output declares the format.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_dbnd.core.digest import FILE_SCHEME, file_checksum
+from airflow_provider_dbnd.core.formats.annotations import type_name
+from airflow_provider_dbnd.core.formats.base import (
+    ALLOW_PICKLE,
+    Written,
+    own_options,
+    reject_unknown_options,
+)
+from airflow_provider_dbnd.exceptions import FormatError
+
+
+class PickleFormat:
+    name = "pickle"
+    write_options: tuple[str, ...] = ()
+    read_options: tuple[str, ...] = ()
+
+    def write(
+        self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
+    ) -> Written:
+        reject_unknown_options(self.name, options, self.write_options)
+        settings = own_options(options)
+        try:
+            self.dump(value, path, settings)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise FormatError(
+                f"a {type_name(type(value))} cannot be stored by {self.name}: {error}"
+            ) from error
+        checksum = file_checksum(path)
+        return Written(digest=checksum.removeprefix(FILE_SCHEME), checksum=checksum)
+
+    def read(
+        self,
+        path: str,
+        type_: Any,
+        *,
+        options: Mapping[str, Any],
+        checksum: str | None = None,
+        digest: str | None = None,
+    ) -> Any:
+        reject_unknown_options(self.name, options, self.read_options)
+        if options.get(ALLOW_PICKLE) is not True:
+            raise FormatError(
+                f"{path} is a {self.name} file, and loading one runs the code in it; "
+                f"if you trust where it comes from, declare the format: parameter.{self.name}"
+            )
+        settings = own_options(options)
+        try:
+            return self.load(path, settings)
+        except (pickle.UnpicklingError, EOFError, ValueError, KeyError, ImportError) as error:
+            raise FormatError(f"{path} cannot be loaded by {self.name}: {error}") from error
+
+    def dump(self, value: Any, path: str, options: Mapping[str, Any]) -> None:
+        with open(path, "wb") as file:
+            pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def load(self, path: str, options: Mapping[str, Any]) -> Any:
+        with open(path, "rb") as file:
+            return pickle.load(file)
+
+
+class JoblibFormat(PickleFormat):
+    name = "joblib"
+    write_options = ("compress",)
+    read_options = ("mmap_mode",)
+
+    def dump(self, value: Any, path: str, options: Mapping[str, Any]) -> None:
+        import joblib
+
+        joblib.dump(value, path, **options)
+
+    def load(self, path: str, options: Mapping[str, Any]) -> Any:
+        import joblib
+
+        return joblib.load(path, **options)
+
+
+class SkopsFormat(PickleFormat):
+    """Checks types before it loads; ``trusted`` lists those to accept beyond its own."""
+
+    name = "skops"
+    read_options = ("trusted",)
+
+    def dump(self, value: Any, path: str, options: Mapping[str, Any]) -> None:
+        from skops import io
+
+        io.dump(value, path)
+
+    def load(self, path: str, options: Mapping[str, Any]) -> Any:
+        from skops import io
+
+        return io.load(path, trusted=options.get("trusted"))

@@ -1,0 +1,292 @@
+"""The graph a pipeline's body builds: nodes, and handles on results that do not exist yet.
+
+Two back ends build it through one :class:`Builder` protocol: :class:`GraphBuilder` here, for the
+local runner, and the one that makes Airflow operators. Everything a call means (binding, edge
+checks, unpacking, fan-out) is decided before either is asked for a node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from airflow_provider_dbnd.core.artifacts import is_reference
+from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.edges import check_edge
+from airflow_provider_dbnd.core.parameters import MISSING
+from airflow_provider_dbnd.core.signature import OutputSlot
+from airflow_provider_dbnd.core.standin import BuildParameter, parameter_of
+from airflow_provider_dbnd.exceptions import GraphError, ParameterError, SignatureError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a task while a graph is built.
+
+    ``arguments`` and ``mapped`` hold plain values, :class:`Handle` and :class:`BuildParameter`, also
+    inside lists, tuples and dicts. ``mapped`` is None, a dict of lists to take the product of
+    (``expand``), or a list of dicts (``expand_kwargs``); either may be a handle.
+    """
+
+    definition: Definition
+    arguments: Mapping[str, Any]
+    mapped: Any = None
+    task_id: str | None = None
+
+
+class Builder(Protocol):
+    """Makes the nodes of a graph."""
+
+    def add(self, call: Call) -> Handle:
+        """Make a node for *call* and return the handle on its result."""
+
+    def group(self, definition: Definition, name: str) -> contextlib.AbstractContextManager[str]:
+        """Open a group for a nested pipeline; yields the group's id."""
+
+    def parameter(self, owner: str, definition: Definition, name: str, given: Any) -> BuildParameter:
+        """Return the parameter *name* of the pipeline that became group or root *owner*."""
+
+
+class Handle:
+    """The result of a task that has not run: unpack it, index it, hand it to other tasks."""
+
+    _definition: Definition
+    _mapped: bool
+    _path: tuple[Any, ...]
+
+    def _child(self, path: tuple[Any, ...]) -> Any:
+        """Return the handle on a part of the result."""
+        raise NotImplementedError
+
+    def _slot(self) -> OutputSlot | None:
+        """The output this handle stands for, where it stands for exactly one."""
+        outputs = self._definition.signature.outputs
+        if self._definition.signature.shape == "single" and not self._path:
+            return outputs[0]
+        if self._definition.signature.shape in ("tuple", "record") and len(self._path) == 1:
+            return next((s for s in outputs if s.name == self._path[0]), None)
+        return None
+
+    def _names(self) -> tuple[str, ...]:
+        """Names of the outputs this handle splits into."""
+        signature = self._definition.signature
+        if self._path or self._mapped or signature.shape not in ("tuple", "record"):
+            return ()
+        return tuple(slot.name for slot in signature.outputs)
+
+    def __iter__(self) -> Iterator[Any]:
+        names = self._names()
+        if not names:
+            hint = (
+                "fan out over it with .expand(...)"
+                if self._mapped or self._path
+                else f"annotate the return type of {self._definition.name}() as tuple[...] to unpack it, "
+                "or fan out over it with .expand(...)"
+            )
+            raise GraphError(f"The result of task {self._definition.name!r} is not known yet: {hint}.")
+        return iter([self._child((name,)) for name in names])
+
+    def __getitem__(self, item: Any) -> Any:
+        names = self._names()
+        if names:
+            if isinstance(item, int) and -len(names) <= item < len(names):
+                item = names[item]
+            if item not in names:
+                raise GraphError(f"Task {self._definition.name!r} has no output {item!r}; it has {', '.join(names)}.")
+            return self._child((item,))
+        if not isinstance(item, str | int):
+            raise GraphError(
+                f"The result of task {self._definition.name!r} can be indexed by a name or a number, got {item!r}."
+            )
+        return self._child((*self._path, item))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._names():
+            return self._child((name,))
+        raise AttributeError(
+            f"The result of task {self._definition.name!r} has no attribute {name!r}: its value is not known while "
+            "the graph is built. Use it inside a task."
+        )
+
+
+@dataclass(eq=False)
+class Node:
+    """One task of a local graph."""
+
+    id: str
+    call: Call
+    upstream: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class Graph:
+    """What :class:`GraphBuilder` builds; ``result`` is what the pipeline's body returned."""
+
+    name: str
+    nodes: dict[str, Node] = field(default_factory=dict)
+    parameters: dict[str, BuildParameter] = field(default_factory=dict)
+    result: Any = None
+
+
+class NodeHandle(Handle):
+    """A handle on a node of a local graph."""
+
+    def __init__(self, graph: Graph, node: Node, path: tuple[Any, ...] = ()) -> None:
+        self._graph, self._node, self._path = graph, node, path
+        self._definition = node.call.definition
+        self._mapped = node.call.mapped is not None
+
+    def _child(self, path: tuple[Any, ...]) -> NodeHandle:
+        return NodeHandle(self._graph, self._node, path)
+
+    def __rshift__(self, other: Any) -> Any:
+        for handle in _handles(other, self):
+            handle._node.upstream.add(self._node.id)
+        return other
+
+    def __lshift__(self, other: Any) -> Any:
+        for handle in _handles(other, self):
+            self._node.upstream.add(handle._node.id)
+        return other
+
+    def __rrshift__(self, other: Any) -> Any:
+        self << other
+        return self
+
+    def __rlshift__(self, other: Any) -> Any:
+        self >> other
+        return self
+
+    def __bool__(self) -> bool:
+        raise GraphError(
+            f"The result of task {self._definition.name!r} is not known while the graph is built, so it cannot "
+            "decide what the graph is. Branch inside a task."
+        )
+
+    def __repr__(self) -> str:
+        return f"<result of {self._node.id}{''.join(f'[{p!r}]' for p in self._path)}>"
+
+
+def _handles(other: Any, near: NodeHandle) -> Iterator[NodeHandle]:
+    for item in other if isinstance(other, list | tuple) else [other]:
+        if not isinstance(item, NodeHandle):
+            raise GraphError(
+                f"{near!r} is ordered against {item!r}, which is no task of this package. A pipeline with Airflow "
+                "operators in it runs in Airflow: use `airflow dags test`."
+            )
+        yield item
+
+
+_BUILDER: ContextVar[Builder | None] = ContextVar("dbnd_builder", default=None)
+
+
+def current_builder() -> Builder | None:
+    """Return the builder of the graph under construction in this context."""
+    return _BUILDER.get()
+
+
+@contextlib.contextmanager
+def building(builder: Builder) -> Iterator[None]:
+    """Make calls of tasks in this block nodes of *builder*."""
+    token = _BUILDER.set(builder)
+    try:
+        yield
+    finally:
+        _BUILDER.reset(token)
+
+
+def add_call(builder: Builder, definition: Definition, arguments: Mapping[str, Any], mapped: Any = None) -> Handle:
+    """Add one bound call to the graph after checking its edges."""
+    arguments = {name: unwrap(value) for name, value in arguments.items()}
+    mapped = _built(unwrap(mapped))
+    for name, value in arguments.items():
+        _check_value(definition, name, value)
+    if isinstance(mapped, Mapping):
+        for name, value in mapped.items():
+            _check_mapped(definition, name, value)
+    return builder.add(Call(definition=definition, arguments=arguments, mapped=mapped))
+
+
+def _built(mapped: Any) -> Any:
+    """Fan-out over a pipeline's parameter fixes it: how many tasks there are is known at build time."""
+    if isinstance(mapped, BuildParameter):
+        return mapped.build_value()
+    if isinstance(mapped, dict):
+        return {k: v.build_value() if isinstance(v, BuildParameter) else v for k, v in mapped.items()}
+    return mapped
+
+
+def _check_value(definition: Definition, name: str, value: Any) -> None:
+    spec = definition.signature.inputs[name]
+    if isinstance(value, Handle):
+        slot = value._slot()
+        annotation = slot.annotation if slot else MISSING
+        if slot and not value._mapped:
+            check_edge(value._definition.signature, annotation, definition.signature, spec)
+
+
+def _check_mapped(definition: Definition, name: str, value: Any) -> None:
+    if name not in definition.signature.inputs:
+        raise SignatureError(f"{definition.name}.expand() got an unknown argument {name!r}.")
+    if isinstance(value, Handle) and value._names():
+        raise GraphError(f"{definition.name}.expand({name}=...) needs one output; pick one of {value._names()}.")
+    if isinstance(value, Handle) and value._path:
+        raise GraphError(
+            f"{definition.name}.expand({name}=...) cannot fan out over a part of the result of task "
+            f"{value._definition.name!r}. Return the list from a task of its own."
+        )
+
+
+def unwrap(value: Any) -> Any:
+    """Replace stand-ins by their parameters, inside containers too."""
+    parameter = parameter_of(value)
+    if parameter is not None:
+        return parameter
+    if isinstance(value, Handle):
+        return value
+    kind = type(value)
+    if kind in (list, tuple):
+        return kind(unwrap(v) for v in value)
+    if kind is dict:
+        return {k: unwrap(v) for k, v in value.items()}
+    return value
+
+
+def walk(value: Any) -> Iterator[Any]:
+    """Yield the leaves of nested lists, tuples and dicts."""
+    if isinstance(value, list | tuple) and not isinstance(value, Handle):
+        for item in value:
+            yield from walk(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from walk(item)
+    else:
+        yield value
+
+
+def expand(task_id: str, mapped: Any, known: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
+    """Yield the mapped arguments of each instance of a task, in map order.
+
+    :param mapped: as in :class:`Call`.
+    :param known: gives the value behind a handle.
+    """
+    if not isinstance(mapped, Mapping):
+        yield from (dict(row) for row in _elements(task_id, "expand_kwargs", known(mapped)))
+        return
+    lists = [_elements(task_id, name, known(value)) for name, value in mapped.items()]
+    for row in itertools.product(*lists):
+        yield dict(zip(mapped, row, strict=True))
+
+
+def _elements(task_id: str, name: str, value: Any) -> list[Any]:
+    if isinstance(value, Mapping) and not is_reference(value):
+        return [list(item) for item in value.items()]
+    if not isinstance(value, list | tuple):
+        raise ParameterError(f"task {task_id!r} is expanded over {name!r}: expected a list, got {type(value).__name__}.")
+    return list(value)

@@ -1,0 +1,108 @@
+"""The record of one attempt: what ran, with which values, on which data, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.exceptions import ArtifactCorruptedError
+
+VERSION = 1
+
+#: Folder of the store that holds manifests.
+RUNS = "_runs"
+
+Status = Literal["success", "failed", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Names one attempt. ``map_index`` is -1 for a task that is not mapped, as in Airflow."""
+
+    pipeline: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int = 1
+    logical_date: str | None = None
+
+    def key(self) -> str:
+        """Return where this attempt's manifest is in the store: a pure function of the identity."""
+        return key(RUNS, self.pipeline, self.run_id, self.task_id, str(self.map_index), f"{self.try_number}.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParameterRecord:
+    """A parameter as it was used: shown value (masked where hidden) and source."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallRecord:
+    """A task called inside the running task."""
+
+    task: str
+    seconds: float
+    status: Status
+
+
+@dataclass(kw_only=True, slots=True)
+class Manifest:
+    """Everything recorded about one attempt.
+
+    ``inputs`` and ``outputs`` map a name to JSON: an inline value, a reference, or lists and dicts of them.
+    """
+
+    identity: Identity
+    status: Status
+    started: str
+    seconds: float
+    function: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    parameters: Mapping[str, ParameterRecord] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    calls: tuple[CallRecord, ...] = ()
+    error: Mapping[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stored form."""
+        return {"dbnd_manifest": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Manifest:
+        """Read the stored form."""
+        fields = {k: v for k, v in document.items() if k != "dbnd_manifest"}
+        return cls(
+            **{
+                **fields,
+                "identity": Identity(**fields["identity"]),
+                "parameters": {k: ParameterRecord(**v) for k, v in fields["parameters"].items()},
+                "calls": tuple(CallRecord(**c) for c in fields["calls"]),
+            }
+        )
+
+
+def write_manifest(store: ArtifactStore, manifest: Manifest) -> str:
+    """Commit *manifest*; return its URI. The same attempt run anew replaces it."""
+    data = json.dumps(manifest.to_json(), separators=(",", ":"), default=str).encode()
+    return store.put_bytes(manifest.identity.key(), data, overwrite=True)
+
+
+def read_manifest(store: ArtifactStore, where: str) -> Manifest:
+    """Read the manifest stored under a key or URI."""
+    data = store.get_bytes(where)
+    try:
+        return Manifest.from_json(json.loads(data))
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ArtifactCorruptedError(
+            f"Manifest {where} in {store.url} cannot be read: expected the JSON of a manifest, found {len(data)} "
+            f"bytes that are not ({exc}). The attempt that wrote it did not finish; run the task again."
+        ) from exc

@@ -1,0 +1,259 @@
+"""The few things a store asks of a place that keeps objects, on local disk and elsewhere.
+
+Paths are those of the file system. Errors are the library's own: the store explains them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import secrets
+import shutil
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from airflow_provider_dbnd.core import transfer
+
+STAGING = ".staging"
+"""Folder of a local store for what is being written; keys cannot start with a dot."""
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_serial = itertools.count()
+
+
+class Objects(Protocol):
+    """A place that keeps objects."""
+
+    def staging(self, suffix: str) -> contextlib.AbstractContextManager[str]: ...
+    def create(self, local: str, path: str) -> None: ...
+    def create_bytes(self, data: bytes, path: str) -> None: ...
+    def replace(self, local: str, path: str) -> None: ...
+    def replace_bytes(self, data: bytes, path: str) -> None: ...
+    def size(self, path: str) -> int | None: ...
+    def read(self, path: str) -> bytes: ...
+    def delete(self, path: str) -> None: ...
+    def walk(self, path: str) -> Iterator[tuple[str, int, float]]: ...
+
+
+class LocalObjects:
+    """Files below *root*; written aside, synced, then linked to their name in one step."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    @contextlib.contextmanager
+    def staging(self, suffix: str) -> Iterator[str]:
+        path = self._aside(suffix)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            yield path
+        finally:
+            _unlink(path)
+
+    def create(self, local: str, path: str) -> None:
+        _sync(local)
+        try:
+            _link(local, path)
+        except OSError as exc:
+            if exc.errno != errno.EXDEV:
+                raise
+            self._create_from_elsewhere(local, path)
+        _unlink(local)
+
+    def create_bytes(self, data: bytes, path: str) -> None:
+        aside = self._write_aside(data)
+        try:
+            _link(aside, path)
+        finally:
+            _unlink(aside)
+
+    def replace(self, local: str, path: str) -> None:
+        """Copy *local* over *path*: readers see the old bytes or the new ones."""
+        folder, name = os.path.split(path)
+        os.makedirs(folder, exist_ok=True)
+        aside = os.path.join(folder, f".{name[:100]}.{_mark()}")
+        try:
+            shutil.copyfile(local, aside)
+            _sync(aside)
+            os.replace(aside, path)
+        finally:
+            _unlink(aside)
+
+    def replace_bytes(self, data: bytes, path: str) -> None:
+        aside = self._write_aside(data)
+        try:
+            _with_folder(os.replace, aside, path)
+        finally:
+            _unlink(aside)
+
+    def size(self, path: str) -> int | None:
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def read(self, path: str) -> bytes:
+        with open(path, "rb") as source:
+            return source.read()
+
+    def delete(self, path: str) -> None:
+        _unlink(path)
+
+    def walk(self, path: str) -> Iterator[tuple[str, int, float]]:
+        try:
+            entries = os.scandir(path)
+        except FileNotFoundError:
+            return
+        with entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self.walk(entry.path)
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    found = entry.stat()
+                    yield entry.path, found.st_size, found.st_mtime
+
+    def _create_from_elsewhere(self, local: str, path: str) -> None:
+        with self.staging("") as aside:
+            shutil.copyfile(local, aside)
+            _sync(aside)
+            _link(aside, path)
+
+    def _aside(self, suffix: str = "") -> str:
+        return os.path.join(self.root, STAGING, _mark() + suffix)
+
+    def _write_aside(self, data: bytes) -> str:
+        aside = self._aside()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        try:
+            fd = os.open(aside, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(aside), exist_ok=True)
+            fd = os.open(aside, flags, 0o666)
+        try:
+            with open(fd, "wb", buffering=0) as target:
+                _write_all(target.fileno(), data)
+                os.fsync(target.fileno())
+        except BaseException:
+            _unlink(aside)
+            raise
+        return aside
+
+
+class RemoteObjects:
+    """Objects of an fsspec file system."""
+
+    def __init__(self, fs: Any) -> None:
+        self.fs = fs
+
+    @contextlib.contextmanager
+    def staging(self, suffix: str) -> Iterator[str]:
+        with tempfile.TemporaryDirectory(prefix=f"dbnd.{_mark()}.") as folder:
+            yield os.path.join(folder, "staged" + suffix)
+
+    def create(self, local: str, path: str) -> None:
+        transfer.upload(self.fs, local, path, create=True)
+
+    def create_bytes(self, data: bytes, path: str) -> None:
+        transfer.upload_bytes(self.fs, data, path, create=True)
+
+    def replace(self, local: str, path: str) -> None:
+        transfer.upload(self.fs, local, path, create=False)
+
+    def replace_bytes(self, data: bytes, path: str) -> None:
+        transfer.upload_bytes(self.fs, data, path, create=False)
+
+    def size(self, path: str) -> int | None:
+        try:
+            found = self.fs.info(path)
+        except FileNotFoundError:
+            return None
+        return None if found["type"] == "directory" else int(found["size"])
+
+    def read(self, path: str) -> bytes:
+        return transfer.download_bytes(self.fs, path)
+
+    def delete(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(path)
+
+    def walk(self, path: str) -> Iterator[tuple[str, int, float]]:
+        for _, _, files in self.fs.walk(path, detail=True):
+            for name, found in files.items():
+                # A zero-byte object that ends in a slash stands for a folder; temporary names
+                # of stores that rename start with a dot.
+                if name and not name.startswith("."):
+                    yield found["name"], int(found["size"]), modified(found)
+
+
+def modified(info: Mapping[str, Any]) -> float:
+    """Return the modification time in fsspec's *info*, which each file system names its own way."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+        value = info.get(name)
+        if isinstance(value, datetime):
+            # fsspec's memory file system gives aware times, some others naive ones in UTC.
+            return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
+        if isinstance(value, (int, float)):
+            return float(value)
+        if isinstance(value, str):
+            return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+    if "modificationTime" in info:
+        return float(info["modificationTime"]) / 1000
+    return 0.0
+
+
+def _mark() -> str:
+    """Return a new name that tells who writes: host, process, time. For a later clean-up."""
+    host = socket.gethostname()[:60].replace("/", "_")
+    return f"{host}.{os.getpid()}.{int(time.time())}.{next(_serial)}{secrets.token_hex(4)}"
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _link(source: str, path: str) -> None:
+    """Give *source* the name *path* as well; ``FileExistsError`` if it is taken."""
+    try:
+        _with_folder(os.link, source, path)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        # No hard links here (FAT, some network mounts). Two writers of one name have the same
+        # bytes, so the gap between look and rename does no harm.
+        if os.path.exists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from exc
+        _with_folder(os.replace, source, path)
+
+
+def _with_folder(operation: Any, source: str, path: str) -> None:
+    try:
+        operation(source, path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        operation(source, path)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

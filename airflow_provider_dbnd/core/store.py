@@ -1,0 +1,416 @@
+"""The artifact store: immutable objects under readable keys, on any fsspec URL.
+
+An object's key names its bytes, so a key always means the same bytes and two writers of one key
+agree. That makes one rule enough for every store and every failure: after a conflict or an error,
+look at what is there; the same size, and where in doubt the same bytes, is success. Nothing
+half-written is ever found under a key: local files are written aside and linked, remote objects
+appear when their last part is there.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import hashlib
+import logging
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_provider_dbnd.core import inputs, transfer
+from airflow_provider_dbnd.core.filesystem import (
+    absolute,
+    check_storage_options,
+    filesystem,
+    fs_path,
+    parse,
+    redact,
+)
+from airflow_provider_dbnd.core.objects import LocalObjects, Objects, RemoteObjects
+from airflow_provider_dbnd.core.store_errors import missing_container, store_error, store_errors
+from airflow_provider_dbnd.exceptions import (
+    ArtifactCorruptedError,
+    ArtifactNotFoundError,
+    ConfigurationError,
+)
+
+log = logging.getLogger(__name__)
+
+_PLAIN = re.compile(r"[^A-Za-z0-9._=,-]")
+_PART = re.compile(r"(?!\.)(?:[A-Za-z0-9._=,-]|~[0-9A-F]{2}|~~)+")
+_LONGEST_PART = 200
+_CUT_PART = 160
+_ASK_FIRST = 2**20
+_CONNECTION_LASTS = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Info:
+    """One object of a listing. ``mtime`` is in seconds since the epoch."""
+
+    key: str
+    size: int
+    mtime: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """A user's input as a local file."""
+
+    path: str
+    checksum: str
+    size: int
+
+
+def key(*parts: str) -> str:
+    """Return the key for names: readable, the same for the same names and for no others.
+
+    >>> key("drift", "prepare", "result 1", "..", "ab12.parquet")
+    'drift/prepare/result~201/~2E~2E/ab12.parquet'
+    """
+    return "/".join(map(_escape, parts))
+
+
+class ArtifactStore:
+    """Objects below one URL. Cheap to make, picklable; connects at the first use.
+
+    :param url: ``file:///...`` or a path, ``s3://[conn_id@]bucket/...``, ``gs://``, ``abfs://``,
+        ``webhdfs://``, ``hdfs://``, ``memory://name``.
+    :param storage_options: fsspec options by scheme, over those of connection and environment.
+    """
+
+    key = staticmethod(key)
+
+    def __init__(
+        self, url: str, *, storage_options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        where = parse(absolute(url, os.getcwd()))
+        if where.scheme != "file" and not (where.host or where.path.strip("/")):
+            raise ConfigurationError(
+                f"store {redact(url)!r} names no bucket, container or folder; "
+                f"write {where.scheme}://NAME/..."
+            )
+        self.url = str(where).rstrip("/")
+        self.medium: Literal["local", "remote"] = "local" if where.scheme == "file" else "remote"
+        self._options = check_storage_options(storage_options)
+        self._root = where.path.rstrip("/")
+        self._filesystems: dict[tuple[object, ...], tuple[Any, float]] = {}
+
+    def __repr__(self) -> str:
+        return f"ArtifactStore({self.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_filesystems": {}}
+
+    def uri(self, key: str) -> str:
+        """Return the URI of *key*."""
+        if not all(map(_PART.fullmatch, key.split("/"))):
+            raise ValueError(f"{key!r} is not a key; make one of names with ArtifactStore.key()")
+        return f"{self.url}/{key}"
+
+    @contextlib.contextmanager
+    def staging(self, suffix: str = "") -> Iterator[str]:
+        """Give a path for one new file that :meth:`commit` can take over; removed at the end."""
+        with contextlib.ExitStack() as stack:
+            with store_errors(self.url, "write below"):
+                path = stack.enter_context(self._objects(self.url).staging(suffix))
+            yield path
+
+    def commit(self, local_path: str, key: str, *, checksum: str) -> str:
+        """Make file *local_path* the object *key* and return its URI; the file may be gone then.
+
+        An object already there with the same content is success.
+        """
+        uri = self.uri(key)
+        size = os.path.getsize(local_path)
+        with store_errors(uri, "write"):
+            objects, path = self._at(uri)
+            # A round trip that saves an upload is worth it only if the upload is longer.
+            if self.medium == "local" or size < _ASK_FIRST or objects.size(path) is None:
+                try:
+                    objects.create(local_path, path)
+                    log.info("wrote %s (%d bytes)", uri, size)
+                    return uri
+                except FileExistsError:
+                    pass
+                except Exception as exc:
+                    if not self._arrived(uri, local_path, exc):
+                        raise
+                    return uri
+            self._expect_size(uri, objects.size(path), size)
+            if self.medium == "local":
+                _verify_checksum(uri, path, checksum)
+        log.info("%s is already there (%d bytes)", uri, size)
+        return uri
+
+    def put_bytes(self, key: str, data: bytes, *, overwrite: bool = False) -> str:
+        """Store small *data* as *key* and return its URI.
+
+        Without *overwrite*, other bytes under the key are an error and stay as they are.
+        """
+        uri = self.uri(key)
+        with store_errors(uri, "write"):
+            objects, path = self._at(uri)
+            try:
+                if overwrite:
+                    objects.replace_bytes(data, path)
+                else:
+                    objects.create_bytes(data, path)
+            except Exception as exc:
+                # The answer may be lost and the write done, or done by a retry before it.
+                found = _read_if_there(objects, path)
+                if found is None or (found != data and not isinstance(exc, FileExistsError)):
+                    raise
+                if found != data:
+                    raise ArtifactCorruptedError(
+                        f"{uri} exists with other content: expected {len(data)} bytes "
+                        f"({_short(data)}), found {len(found)} bytes ({_short(found)}); "
+                        f"it was left as it is"
+                    ) from exc
+        return uri
+
+    def get_bytes(self, key_or_uri: str) -> bytes:
+        """Return the bytes of a small object."""
+        uri = self._uri_of(key_or_uri)
+        with self._reading(uri):
+            objects, path = self._at(uri)
+            return objects.read(path)
+
+    def exists(self, key_or_uri: str) -> bool:
+        """Tell whether the object is there."""
+        uri = self._uri_of(key_or_uri)
+        with store_errors(uri, "look at"):
+            objects, path = self._at(uri)
+            return objects.size(path) is not None
+
+    def list(self, prefix: str = "") -> Iterator[Info]:
+        """Yield the objects below folder *prefix*, in no order, a folder at a time."""
+        uri = self.uri(prefix) if prefix else self.url
+        with store_errors(uri, "list"):
+            objects, path = self._at(uri)
+            _, root = self._at(self.url)
+            for found, size, mtime in objects.walk(path):
+                # fsspec drops or adds a leading slash as it likes.
+                name = found.lstrip("/")[len(root.strip("/")) :].lstrip("/")
+                yield Info(key=name, size=size, mtime=mtime)
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens if it is not there."""
+        uri = self.uri(key)
+        with store_errors(uri, "delete"):
+            objects, path = self._at(uri)
+            objects.delete(path)
+
+    def fetch(
+        self, uri: str, *, size: int | None = None, checksum: str | None = None, into: str
+    ) -> str:
+        """Return a local path of the object at *uri*, verified: its own one, or a copy in *into*.
+
+        :param size: expected bytes. :param checksum: verified here if it starts with ``blake3:``.
+        """
+        where = parse(uri)
+        with self._reading(uri, size, checksum):
+            if where.scheme == "file":
+                local, got = where.path, os.stat(where.path).st_size
+            else:
+                local, got = self._download(uri, into, size)
+        self._expect_size(uri, got, got if size is None else size)
+        _verify_checksum(uri, local, checksum)
+        log.info("read %s (%d bytes)", redact(uri), got)
+        return local
+
+    def fetch_input(self, uri: str, into: str) -> Fetched:
+        """Return a user's input, from any URL, as a local file with checksum and size."""
+        from airflow_provider_dbnd.core.digest import file_checksum
+
+        path = self.fetch(uri, into=into)
+        return Fetched(path=path, checksum=file_checksum(path), size=os.path.getsize(path))
+
+    def expand(self, uris: str | Sequence[str], base: str) -> builtins.list[str]:
+        """Return the URIs of all files that a path, a URL, a folder, a glob or a list means.
+
+        Sorted within each item. Hidden files and markers such as ``_SUCCESS`` are left out.
+
+        :param base: folder or URL that relative paths start from.
+        """
+        found: builtins.list[str] = []
+        for each in [uris] if isinstance(uris, str) else uris:
+            uri = absolute(each, base)
+            with store_errors(uri, "look at"):
+                files = inputs.files(uri, self._filesystem)
+            if not files:
+                raise ArtifactNotFoundError(
+                    f"{redact(each)!r} matches no file: expected a file, a folder with files or a "
+                    f"pattern at {redact(uri)}. {_remedy_for_missing(uri, base)}"
+                )
+            found += files
+        return found
+
+    def publish(self, local_path: str, uri: str, *, base: str = "") -> str:
+        """Copy *local_path* over whatever is at *uri*, in one step, and return the full URI."""
+        uri = absolute(uri, base or os.getcwd())
+        with store_errors(uri, "publish"):
+            objects, path = self._at(uri)
+            objects.replace(local_path, path)
+        log.info("published %s", redact(uri))
+        return uri
+
+    def _uri_of(self, key_or_uri: str) -> str:
+        return key_or_uri if "://" in key_or_uri else self.uri(key_or_uri)
+
+    def _at(self, uri: str) -> tuple[Objects, str]:
+        where = parse(uri)
+        if where.scheme == "file":
+            return self._objects(uri), where.path
+        fs, path = self._filesystem(uri)
+        return RemoteObjects(fs), path
+
+    def _objects(self, uri: str) -> Objects:
+        if parse(uri).scheme == "file":
+            return LocalObjects(self._root if self.medium == "local" else tempfile.gettempdir())
+        return RemoteObjects(self._filesystem(uri)[0])
+
+    def _filesystem(self, uri: str) -> tuple[Any, str]:
+        """Return file system and path, connecting once a process: forks must not share sockets."""
+        where = parse(uri)
+        same = (os.getpid(), where.scheme, where.conn_id, where.account, where.user, where.host)
+        fs, until = self._filesystems.get(same, (None, 0.0))
+        if time.monotonic() > until:
+            fs = filesystem(uri, self._options)[0]
+            # A connection may be changed or hand out credentials that expire.
+            lasts = math.inf if where.conn_id is None else _CONNECTION_LASTS
+            self._filesystems[same] = fs, time.monotonic() + lasts
+        return fs, fs_path(where, fs)
+
+    def _download(self, uri: str, into: str, size: int | None) -> tuple[str, int]:
+        fs, path = self._filesystem(uri)
+        local = _local_name(uri, into)
+        os.makedirs(into, exist_ok=True)
+        try:
+            got = transfer.download(fs, path, local, size=size)
+        except Exception:
+            # Each store has its own way to refuse a range beyond the end of a shorter object.
+            found = None if size is None else RemoteObjects(fs).size(path)
+            if found is None or found == size:
+                raise
+            return local, found
+        if size is not None and got > size:
+            return local, RemoteObjects(fs).size(path) or got
+        return local, got
+
+    def _arrived(self, uri: str, local_path: str, exc: Exception) -> bool:
+        """Tell whether a write that failed with *exc* is there nevertheless, by its bytes."""
+        from airflow_provider_dbnd.core.digest import file_checksum
+
+        if self.medium == "local":
+            return False
+        with tempfile.TemporaryDirectory(prefix="dbnd.") as folder:
+            try:
+                copy, size = self._download(uri, folder, None)
+            except Exception as unread:
+                log.debug("%s cannot be read back: %s", uri, redact(str(unread)))
+                return False
+            if size != os.path.getsize(local_path) or file_checksum(copy) != file_checksum(
+                local_path
+            ):
+                return False
+        log.warning("%s was written although the store answered: %s", uri, redact(str(exc)))
+        return True
+
+    def _expect_size(self, uri: str, found: int | None, expected: int) -> None:
+        if found is None:
+            raise ArtifactNotFoundError(f"{uri} was there and is not any more; run the task again")
+        if found != expected:
+            raise ArtifactCorruptedError(
+                f"{redact(uri)} is damaged or was changed: expected {expected} bytes, "
+                f"found {found}. {_REMEDY_FOR_DAMAGED}"
+            )
+
+    @contextlib.contextmanager
+    def _reading(
+        self, uri: str, size: int | None = None, checksum: str | None = None
+    ) -> Iterator[None]:
+        with store_errors(uri, "read"):
+            try:
+                yield
+            except FileNotFoundError as exc:
+                if missing_container(exc):
+                    raise store_error(exc, uri, "read") from exc
+                promised = ", ".join(
+                    str(each) for each in (size and f"{size} bytes", checksum) if each
+                )
+                raise ArtifactNotFoundError(
+                    f"{redact(uri)} is not there: expected {promised or 'an object'}, found "
+                    f"nothing. {_remedy_for_missing(uri)}"
+                ) from exc
+
+
+_REMEDY_FOR_DAMAGED = "Delete it and run the task that makes it again"
+
+
+def _remedy_for_missing(uri: str, base: str = "") -> str:
+    if parse(uri).scheme == "file" and not base:
+        return (
+            "A local store is not shared between workers: if it was written on another machine, "
+            "set [dbnd] store to a bucket or a shared folder; if it was deleted, run the task that "
+            "makes it again"
+        )
+    if base:
+        return f"Relative paths start from {redact(base)}"
+    return "If it was deleted, run the task that makes it again"
+
+
+def _verify_checksum(uri: str, path: str, checksum: str | None) -> None:
+    if checksum is None or not checksum.startswith("blake3:"):
+        return
+    from airflow_provider_dbnd.core.digest import file_checksum
+
+    found = file_checksum(path)
+    if found != checksum:
+        raise ArtifactCorruptedError(
+            f"{redact(uri)} is damaged or was changed: expected {checksum}, found {found}. "
+            f"{_REMEDY_FOR_DAMAGED}"
+        )
+
+
+def _read_if_there(objects: Objects, path: str) -> bytes | None:
+    try:
+        return objects.read(path)
+    except Exception as exc:
+        log.debug("nothing to read back at %s: %s", redact(path), redact(str(exc)))
+        return None
+
+
+def _short(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()[:16]
+
+
+def _local_name(uri: str, into: str) -> str:
+    """Return a path in *into* that keeps the extension and that no other URI gets."""
+    name = re.sub(r"[^A-Za-z0-9._=,-]", "_", uri.partition("?")[0].rstrip("/").rpartition("/")[2])
+    mark = hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return os.path.join(into, f"{mark}-{name[-100:]}")
+
+
+def _escape(part: str) -> str:
+    if not part:
+        raise ValueError("a key cannot have an empty part")
+    escaped = _PLAIN.sub(_hex, part)
+    if escaped.startswith("."):
+        # Hidden names and '..' are never made of users' names.
+        dots = len(escaped) - len(escaped.lstrip(".")) if escaped.strip(".") == "" else 1
+        escaped = "~2E" * dots + escaped[dots:]
+    if len(escaped) > _LONGEST_PART:
+        mark = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        # '~~' is in no escaped name, so a cut one cannot be taken for another.
+        escaped = f"{escaped[:_CUT_PART]}~~{mark}"
+    return escaped
+
+
+def _hex(found: re.Match[str]) -> str:
+    return "".join(f"~{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))

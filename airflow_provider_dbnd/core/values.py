@@ -1,0 +1,309 @@
+"""Between Python values and what travels: inline JSON, and references to stored artifacts.
+
+Lists, tuples and dicts that hold data are encoded element by element, so each data object is an
+artifact of its own and a list of them can be fanned out over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_dbnd.core import formats
+from airflow_provider_dbnd.core.artifacts import MARKER, Artifact, is_reference
+from airflow_provider_dbnd.core.conversion import strip_annotated, type_text, without_none
+from airflow_provider_dbnd.core.filesystem import absolute
+from airflow_provider_dbnd.core.parameters import Output, Parameter
+from airflow_provider_dbnd.core.signature import Signature
+from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.exceptions import FormatError
+
+#: JSON up to this size stays inline in XCom; above it becomes an artifact.
+INLINE_BYTES = 1024
+
+#: Formats that run code when they are read: only where someone asked for them by name.
+PICKLES = frozenset(("pickle", "joblib"))
+
+#: Key beside a reference that picks a part of the stored value: ``result["a"]`` of a dict.
+SELECT = "select"
+
+
+def is_inline(value: Any) -> bool:
+    """Tell whether *value* is small plain JSON that comes back equal and of the same types."""
+    return _is_plain(value) and len(json.dumps(value)) <= INLINE_BYTES
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if value is None or kind in (bool, int, str):
+        return True
+    if kind is float:
+        return value - value == 0  # neither NaN nor infinite: JSON has no word for them
+    if kind is list:
+        return all(_is_plain(v) for v in value)
+    return kind is dict and MARKER not in value and all(type(k) is str and _is_plain(v) for k, v in value.items())
+
+
+@dataclass(kw_only=True)
+class Encoder:
+    """Stores the results of one task. ``elements`` forces one value an element, for fan-out."""
+
+    store: ArtifactStore
+    pipeline: str
+    task_id: str
+    elements: bool = False
+
+    def encode(self, value: Any, name: str, declaration: Output, annotation: Any = Any) -> Any:
+        """Return the JSON that stands for *value*, storing what is not small plain JSON."""
+        value = _without_numpy_scalar(value)
+        if isinstance(value, Artifact):
+            return value.to_json()
+        if value is None:
+            return None
+        if declaration.format is None and is_inline(value):
+            return value
+        if self._is_structure(value):
+            return self._structure(value, name, declaration, annotation)
+        return self.save(value, name, declaration, annotation).to_json()
+
+    def save(self, value: Any, name: str, declaration: Output, annotation: Any) -> Artifact:
+        """Store one object and return the reference to it."""
+        extension = os.path.splitext(declaration.path)[1].lstrip(".") if declaration.path else None
+        written_type = annotation if _is_stream(value) else type(value)
+        format_, ending = formats.format_for_output(
+            written_type, medium=self.store.medium, name=declaration.format, extension=extension or None
+        )
+        if isinstance(value, Path):
+            ending = value.suffix.lstrip(".") or ending
+        with self.store.staging() as staged:
+            written = format_.write(value, staged, options=declaration.save_options, type_=annotation)
+            size = os.path.getsize(staged)
+            uri = self.store.commit(staged, self._key(name, written, ending), checksum=written.checksum)
+        return Artifact(
+            uri=uri,
+            type=formats.type_name(written_type),
+            format=format_.name,
+            digest=written.digest,
+            checksum=written.checksum,
+            size=size,
+            rows=written.rows,
+            schema=written.schema,
+        )
+
+    def _key(self, name: str, written: formats.Written, ending: str) -> str:
+        """``{pipeline}/{task}/{output}/{digest}.{ext}``.
+
+        Equal data may have several stored forms (string widths, writer versions), each with bytes of
+        its own: where the checksum is not the digest, its head tells them apart.
+        """
+        checksum = written.checksum.partition(":")[2]
+        stem = written.digest if checksum == written.digest else f"{written.digest}-{checksum[:12]}"
+        return key(self.pipeline, self.task_id, name, f"{stem}.{ending}")
+
+    def _is_structure(self, value: Any) -> bool:
+        if type(value) is list and (self.elements or not _is_plain(value)):
+            return self.elements or any(_holds_data(v) for v in value)
+        if type(value) in (tuple, dict):
+            values = value.values() if type(value) is dict else value
+            keyed = type(value) is tuple or all(type(k) is str for k in value)
+            return keyed and (self.elements or any(_holds_data(v) for v in values))
+        return False
+
+    def _structure(self, value: Any, name: str, declaration: Output, annotation: Any) -> Any:
+        arms = typing.get_args(without_none(annotation)) or (Any,)
+        # Only the outermost level is what a fan-out maps over.
+        inner = Encoder(store=self.store, pipeline=self.pipeline, task_id=self.task_id)
+        if isinstance(value, dict):
+            return {k: inner.encode(v, name, declaration, arms[-1]) for k, v in value.items()}
+        types = arms if isinstance(value, tuple) and len(arms) == len(value) else (arms[0],) * len(value)
+        return [inner.encode(v, name, declaration, t) for v, t in zip(value, types, strict=True)]
+
+
+@dataclass(kw_only=True)
+class Decoder:
+    """Loads arguments of one task. ``inputs`` collects what was read, for the manifest."""
+
+    store: ArtifactStore
+    scratch: str
+    inputs: dict[str, list[Any]] = field(default_factory=dict)
+
+    def load(self, value: Any, name: str, annotation: Any, declaration: Parameter, base: str) -> Any:
+        """Return *value* with references and URIs replaced by the data, as *annotation* asks."""
+        wanted = without_none(annotation)
+        if is_reference(value):
+            return self._reference(value, name, wanted, declaration)
+        if isinstance(value, str | Path) and formats.is_data_type(wanted):
+            return self._uri(str(value), name, wanted, declaration, base)
+        if isinstance(value, str | Path) and wanted is Path:
+            return self._path(str(value), name, base)
+        if type(value) in (list, tuple):
+            return self._sequence(value, name, wanted, declaration, base)
+        if type(value) is dict:
+            arm = (typing.get_args(wanted) or (Any,))[-1]
+            return {k: self.load(v, name, arm, declaration, base) for k, v in value.items()}
+        if isinstance(value, str) and _element(wanted) is not None:
+            return [
+                self._uri(uri, name, _element(wanted), declaration, base) for uri in self.store.expand(value, base)
+            ]
+        return value
+
+    def _reference(self, reference: Mapping[str, Any], name: str, wanted: Any, declaration: Parameter) -> Any:
+        selected = reference.get(SELECT, [])
+        artifact = Artifact.from_json(reference)
+        self._record(name, artifact.to_json())
+        if wanted is Artifact:
+            return artifact
+        path = self.store.fetch(
+            artifact.uri, size=artifact.size, checksum=artifact.checksum, into=self.scratch
+        )
+        if wanted is Path:
+            return Path(path)
+        type_ = _stored_type(artifact) if selected or wanted in (Any, object) else wanted
+        format_ = formats.format_for_input(type_, format=artifact.format, extension=None)
+        value = format_.read(
+            path,
+            type_,
+            options=_options(format_, declaration, asked=self._pickle_is_asked(artifact, declaration)),
+            checksum=artifact.checksum,
+            digest=artifact.digest,
+        )
+        for part in selected:
+            value = value[part]
+        return value
+
+    def _pickle_is_asked(self, artifact: Artifact, declaration: Parameter) -> bool:
+        """A pickle is loaded where the consumer declares it, or from our own store.
+
+        Our store holds one only where a producer declared ``output.pickle``, and its checksum was
+        verified against the reference.
+        """
+        return declaration.format in PICKLES or artifact.uri.startswith(f"{self.store.url.rstrip('/')}/")
+
+    def _uri(self, uri: str, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
+        paths = []
+        for each in self.store.expand(uri, base):
+            fetched = self.store.fetch_input(each, into=self.scratch)
+            self._record(name, {"uri": each, "checksum": fetched.checksum, "size": fetched.size})
+            paths.append(fetched.path)
+        return self._files(paths, wanted, declaration)
+
+    def _files(self, paths: list[str], wanted: Any, declaration: Parameter) -> Any:
+        format_ = formats.format_for_input(
+            wanted, format=declaration.format, extension=extension_of(paths[0])
+        )
+        options = _options(format_, declaration, asked=declaration.format in PICKLES)
+        if len(paths) == 1:
+            return format_.read(paths[0], wanted, options=options)
+        return formats.read_many(format_, paths, wanted, options)
+
+    def _path(self, uri: str, name: str, base: str) -> Path:
+        where = absolute(uri, base)
+        if where.startswith("file://") or "://" not in where:
+            return Path(where.removeprefix("file://"))
+        fetched = self.store.fetch_input(where, into=self.scratch)
+        self._record(name, {"uri": where, "checksum": fetched.checksum, "size": fetched.size})
+        return Path(fetched.path)
+
+    def _sequence(self, value: Any, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
+        if formats.is_data_type(wanted) and all(isinstance(v, str | Path) for v in value):
+            return self._many(value, name, wanted, declaration, base)
+        arms = typing.get_args(wanted) or (Any,)
+        types = arms if len(arms) == len(value) and arms[-1] is not Ellipsis else (arms[0],) * len(value)
+        return [self.load(v, name, t, declaration, base) for v, t in zip(value, types, strict=True)]
+
+    def _many(self, uris: Any, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
+        expanded = [one for uri in uris for one in self.store.expand(str(uri), base)]
+        fetched = [self.store.fetch_input(uri, into=self.scratch) for uri in expanded]
+        for uri, one in zip(expanded, fetched, strict=True):
+            self._record(name, {"uri": uri, "checksum": one.checksum, "size": one.size})
+        return self._files([one.path for one in fetched], wanted, declaration)
+
+    def _record(self, name: str, read: Any) -> None:
+        self.inputs.setdefault(name, []).append(read)
+
+
+def part_of(outputs: Mapping[str, Any], signature: Signature, path: tuple[Any, ...]) -> Any:
+    """Return the part of a task's encoded outputs that a handle points at."""
+    if signature.shape == "none":
+        return None
+    if signature.shape == "single":
+        return select(outputs[signature.outputs[0].name], path)
+    if not path:
+        return dict(outputs) if signature.shape == "record" else [outputs[s.name] for s in signature.outputs]
+    return select(outputs[path[0]], path[1:])
+
+
+def select(encoded: Any, path: tuple[Any, ...]) -> Any:
+    """Index into an encoded value; inside an artifact the index is taken when it is loaded."""
+    for position, part in enumerate(path):
+        if is_reference(encoded):
+            return {**encoded, SELECT: [*encoded.get(SELECT, []), *path[position:]]}
+        encoded = encoded[part]
+    return encoded
+
+
+def publish(store: ArtifactStore, encoded: Any, uri: str, name: str) -> str:
+    """Copy the artifact behind *encoded* to *uri*, besides its place in the store."""
+    if not is_reference(encoded):
+        raise FormatError(
+            f"output {name!r} has path={uri!r} but its value is {type_text(type(encoded))}, which is not stored as one "
+            "file. Declare a format as well, e.g. output.json(path=...)."
+        )
+    artifact = Artifact.from_json(encoded)
+    with store.staging() as staged:
+        shutil.copyfile(store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=staged + ".d"), staged)
+        return store.publish(staged, uri)
+
+
+def extension_of(path: str) -> str:
+    """Return the extension of a file, with the one before a compression suffix.
+
+    >>> extension_of("raw.csv.gz"), extension_of("raw.parquet")
+    ('csv.gz', 'parquet')
+    """
+    stem, last = os.path.splitext(os.path.basename(path))
+    before = os.path.splitext(stem)[1] if last in (".gz", ".bz2", ".xz", ".zip", ".zst") else ""
+    return (before + last).lstrip(".")
+
+
+def _options(format_: formats.Format, declaration: Parameter, *, asked: bool) -> dict[str, Any]:
+    options = dict(declaration.load_options)
+    return {**options, "allow_pickle": asked} if format_.name in PICKLES else options
+
+
+def _stored_type(artifact: Artifact) -> Any:
+    """Return what to read an artifact as where no annotation says it: the type it was stored from."""
+    return Any if artifact.format == "json" else artifact.type
+
+
+def _without_numpy_scalar(value: Any) -> Any:
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    return value
+
+
+def _holds_data(value: Any) -> bool:
+    """Tell whether *value* is, or holds at any depth, something that needs an artifact of its own."""
+    if type(value) in (list, tuple):
+        return any(_holds_data(v) for v in value)
+    if type(value) is dict:
+        return any(_holds_data(v) for v in value.values())
+    return isinstance(value, Artifact | Path) or formats.is_data_type(type(value))
+
+
+def _is_stream(value: Any) -> bool:
+    return hasattr(value, "__next__")
+
+
+def _element(annotation: Any) -> Any:
+    """Return T for ``list[T]`` where T is a data type."""
+    arms = typing.get_args(annotation)
+    if typing.get_origin(annotation) is list and arms and formats.is_data_type(arms[0]):
+        return strip_annotated(arms[0])
+    return None

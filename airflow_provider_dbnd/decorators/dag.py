@@ -1,0 +1,149 @@
+"""The Airflow back end: calls become operators, pipelines become DAGs and task groups."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow.sdk import DAG, TaskGroup
+from airflow.sdk.bases.decorator import task_decorator_factory
+
+from airflow_provider_dbnd.core.build import build_body, build_parameter, check_names
+from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.graph import Call, Handle, walk
+from airflow_provider_dbnd.core.resolution import MASK, Sources, check_keys
+from airflow_provider_dbnd.core.standin import BuildParameter
+from airflow_provider_dbnd.decorators.form import form_params
+from airflow_provider_dbnd.exceptions import GraphError
+from airflow_provider_dbnd.hooks.settings import airflow_settings
+from airflow_provider_dbnd.operators.binding import Binding, DagBinding, ParameterReference, make_callable
+from airflow_provider_dbnd.operators.results import TaskResult
+from airflow_provider_dbnd.operators.task import DbndOperator
+from airflow_provider_dbnd.sensors.task import DbndSensor
+
+_OPERATORS: Mapping[str, Any] = {"task": DbndOperator, "sensor": DbndSensor}
+
+_BUILDERS: weakref.WeakKeyDictionary[DAG, DagBuilder] = weakref.WeakKeyDictionary()
+
+
+def builder_of(dag: DAG) -> DagBuilder:
+    """Return the builder of a DAG under construction: one a DAG, made at its first task."""
+    if dag not in _BUILDERS:
+        _BUILDERS[dag] = DagBuilder(DagBinding(root=dag.dag_id, settings=airflow_settings(_folder_of(dag.fileloc))))
+    return _BUILDERS[dag]
+
+
+class DagBuilder:
+    """Makes operators in the current DAG."""
+
+    def __init__(self, binding: DagBinding) -> None:
+        self.binding = binding
+
+    def add(self, call: Call) -> Handle:
+        definition = self._configured(call.definition)
+        binding = Binding(
+            definition=definition, arguments=call.arguments, dag=self.binding, mapped=call.mapped
+        )
+        decorator: Any = task_decorator_factory(
+            make_callable(binding),
+            multiple_outputs=False,
+            decorated_operator_class=_OPERATORS[definition.kind],
+            task_id=definition.name,
+            **definition.options,
+        )
+        arguments = {name: _for_operator(definition, name, value) for name, value in call.arguments.items()}
+        made = _expanded(decorator, arguments, call.mapped) if call.mapped is not None else decorator(**arguments)
+        if self.binding.known:
+            self.binding.known[made.operator.task_id] = list(definition.signature.inputs)
+        return TaskResult(made.operator, definition=definition)
+
+    @contextlib.contextmanager
+    def group(self, definition: Definition, name: str) -> Iterator[str]:
+        with TaskGroup(group_id=name, tooltip=inspect.getdoc(definition.function) or "", add_suffix_on_collision=True) as group:
+            yield str(group.group_id)
+
+    def parameter(self, owner: str, definition: Definition, name: str, given: Any) -> BuildParameter:
+        parameter = build_parameter(owner, definition, name, given, self._sources())
+        self.binding.parameters[parameter.key] = parameter
+        if self.binding.known:
+            self.binding.known.setdefault(owner, []).append(name)
+        return parameter
+
+    def _sources(self) -> Sources:
+        return Sources(settings=self.binding.settings, root=self.binding.root)
+
+    def _configured(self, definition: Definition) -> Definition:
+        """Lay ``[tasks.x]`` of dbnd.toml over the options in code."""
+        from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
+
+        group = TaskGroupContext.get_current()
+        task_id = group.child_id(definition.name) if group else definition.name
+        return definition.with_options(**self.binding.settings.tasks.get(task_id, {}))
+
+
+def make_dag(definition: Definition, options: Mapping[str, Any]) -> DAG:
+    """Build the DAG of a pipeline. *options* mix parameter values and arguments of ``DAG``."""
+    inputs = definition.signature.inputs
+    given = {name: value for name, value in options.items() if name in inputs}
+    arguments = {name: value for name, value in options.items() if name not in inputs}
+    arguments.setdefault("dag_id", definition.name)
+    if doc := inspect.getdoc(definition.function):
+        arguments.setdefault("doc_md", doc)
+    file = inspect.unwrap(definition.function).__code__.co_filename
+    settings = airflow_settings(_folder_of(file))
+    binding = DagBinding(
+        root=definition.name,
+        settings=settings,
+        known={definition.name: []},
+        declared=frozenset(arguments.get("params") or {}),
+    )
+    with DAG(**arguments) as dag:
+        # DAG takes the file of the frame that made it, which is this one.
+        dag.fileloc = file
+        builder = _BUILDERS[dag] = DagBuilder(binding)
+        build_body(builder, definition, definition.name, given)
+        if not dag.task_dict:
+            raise GraphError(f"Pipeline {definition.name!r} calls no task: decorate the functions it calls with @task.")
+    check_names(definition, dag.task_dict)
+    check_keys(Sources(settings=settings, root=definition.name), binding.known)
+    _add_form(dag, definition, binding, scheduled=arguments.get("schedule") is not None)
+    return dag
+
+
+def _add_form(dag: DAG, definition: Definition, binding: DagBinding, *, scheduled: bool) -> None:
+    """Declare the form's fields after the tasks: every task serializes a copy of those before it."""
+    params = form_params(definition, binding.parameters, scheduled=scheduled)
+    dag.params.update(params)
+    binding.form_defaults = {name: param.value for name, param in params.items() if param.has_value}
+
+
+def _expanded(decorator: Any, arguments: Mapping[str, Any], mapped: Any) -> Any:
+    partial = decorator.partial(**arguments) if arguments else decorator
+    return partial.expand(**mapped) if isinstance(mapped, dict) else partial.expand_kwargs(mapped)
+
+
+def _for_operator(definition: Definition, name: str, value: Any) -> Any:
+    """Return an argument as the operator's template field holds it."""
+    if definition.signature.inputs[name].declaration.hidden and not any(
+        isinstance(leaf, Handle | BuildParameter) for leaf in walk(value)
+    ):
+        return MASK
+    return _references(value)
+
+
+def _references(value: Any) -> Any:
+    if isinstance(value, BuildParameter):
+        return ParameterReference(value)
+    if type(value) in (list, tuple):
+        return type(value)(_references(v) for v in value)
+    if type(value) is dict:
+        return {k: _references(v) for k, v in value.items()}
+    return value
+
+
+def _folder_of(file: str) -> str:
+    return os.path.dirname(os.path.abspath(file))

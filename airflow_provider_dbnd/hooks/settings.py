@@ -1,0 +1,64 @@
+"""Settings as Airflow gives them: the ``[dbnd]`` section, connections, AIRFLOW_HOME."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+from airflow_provider_dbnd.core.settings import Settings, load_settings
+from airflow_provider_dbnd.core.store import ArtifactStore
+
+SECTION = "dbnd"
+
+
+def configuration() -> Any:
+    """Return Airflow's configuration."""
+    try:
+        from airflow.sdk.configuration import conf
+    except ImportError:  # Airflow 3.1 has it in core only
+        from airflow.configuration import conf
+    return conf
+
+
+def airflow_settings(folder: str) -> Settings:
+    """Return the settings for code in *folder* of a dags folder."""
+    conf = configuration()
+    store = conf.get(SECTION, "store", fallback=None)
+    source = "[dbnd] store of airflow.cfg"
+    if not store:
+        home = os.environ.get("AIRFLOW_HOME", os.path.expanduser("~/airflow"))
+        store, source = os.path.join(home, "dbnd", "store"), "default"
+    return load_settings(
+        folder,
+        environment=conf.get(SECTION, "environment", fallback=None) or None,
+        store=(store, source),
+        file=conf.get(SECTION, "config_file", fallback=None) or None,
+    )
+
+
+def artifact_store(settings: Settings | None = None) -> ArtifactStore:
+    """Return the store of *settings*, or the one Airflow's configuration names."""
+    settings = settings or airflow_settings(dags_folder())
+    return _store(settings.store, _Options(settings.storage_options))
+
+
+def dags_folder() -> str:
+    """Return `[core] dags_folder`."""
+    return str(configuration().get("core", "dags_folder", fallback=os.getcwd()))
+
+
+class _Options(dict[str, Any]):
+    """Storage options as a cache key, by content."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(sorted(self.items())))
+
+
+@functools.cache
+def _store(url: str, options: _Options) -> ArtifactStore:
+    from airflow_provider_dbnd.core.filesystem import register_connection_options
+    from airflow_provider_dbnd.hooks.connections import connection_options
+
+    register_connection_options(connection_options)
+    return ArtifactStore(url, storage_options=options)

@@ -1,0 +1,81 @@
+"""What an operator knows of the call that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.parameters import RunValue
+from airflow_provider_dbnd.core.resolution import MASK
+from airflow_provider_dbnd.core.settings import Settings
+from airflow_provider_dbnd.core.standin import BuildParameter
+
+
+@dataclass(kw_only=True)
+class DagBinding:
+    """What the tasks of one DAG share. ``parameters`` and ``known`` grow while the DAG is built.
+
+    :param root: the pipeline whose bare parameter names the trigger form has; the DAG's id where a
+        DAG was written by hand.
+    :param known: parameter names by task, group and root; empty in a hand-written DAG, whose run
+        configuration may hold what other operators read.
+    """
+
+    root: str
+    settings: Settings
+    parameters: dict[str, BuildParameter] = field(default_factory=dict)
+    known: dict[str, list[str]] = field(default_factory=dict)
+    declared: frozenset[str] = frozenset()
+    form_defaults: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Binding:
+    """One call: the definition, the arguments as they were given, and the DAG it is in."""
+
+    definition: Definition
+    arguments: Mapping[str, Any]
+    dag: DagBinding
+    mapped: Any = None
+
+
+class ParameterReference:
+    """A pipeline's parameter in an operator's arguments; Airflow's templating resolves it."""
+
+    def __init__(self, parameter: BuildParameter) -> None:
+        self.parameter = parameter
+
+    def resolve(self, context: Mapping[str, Any]) -> Any:
+        """Return what the rendered arguments show."""
+        from airflow_provider_dbnd.operators.run_time import parameter_value, run_time_layers
+
+        if self.parameter.spec.declaration.hidden:
+            return MASK
+        value = parameter_value(self.parameter, run_time_layers(context))
+        return repr(value.value) if value and isinstance(value.value, RunValue) else value and value.value
+
+    def __str__(self) -> str:
+        return f"{{{{ params.{self.parameter.key} }}}}"
+
+    __repr__ = __str__
+
+
+def make_callable(binding: Binding) -> Callable[..., Any]:
+    """Return what Airflow takes for the task's function: its name and docs, and any argument.
+
+    Airflow gives arguments named as context keys (``params``, ``ds``, ...) a meaning of its own, and
+    fills arguments from ``default_args`` of the same name; a signature of keywords only has neither.
+    """
+
+    def call(**kwargs: Any) -> Any:
+        return binding.definition.function(**kwargs)
+
+    function = binding.definition.function
+    call.__name__ = function.__name__
+    call.__qualname__ = function.__qualname__
+    call.__module__ = function.__module__
+    call.__doc__ = function.__doc__
+    call.binding = binding  # type: ignore[attr-defined]
+    return call

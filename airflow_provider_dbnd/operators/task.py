@@ -1,0 +1,145 @@
+"""The operator behind ``@task``: references in, references out, the function in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow.sdk.bases.decorator import DecoratedOperator
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
+from airflow_provider_dbnd.core.manifest import Identity, Manifest
+from airflow_provider_dbnd.core.resolution import MASK, Value
+from airflow_provider_dbnd.core.standin import BuildParameter
+from airflow_provider_dbnd.hooks.settings import artifact_store
+from airflow_provider_dbnd.operators.binding import Binding
+from airflow_provider_dbnd.operators.run_time import parameter_value, run_time_layers, task_sources
+
+#: XCom with the manifest's URI and headline numbers of each attempt.
+SUMMARY_KEY = "dbnd"
+
+
+class DbndOperatorMixin:
+    """Runs one of our functions through ``core.execute`` with what Airflow knows of the run."""
+
+    python_callable: Any
+    op_kwargs: Mapping[str, Any]
+    parameters: dict[str, Any] | None
+
+    takes_artifact_references = True
+
+    @property
+    def binding(self) -> Binding:
+        """The call that made this operator."""
+        binding: Binding = self.python_callable.binding
+        return binding
+
+    def run_function(self, context: Mapping[str, Any]) -> Manifest:
+        """Resolve the parameters, run the function, and push the summary."""
+        ti = context["ti"]
+        layers = run_time_layers(context)
+        sources = task_sources(self.binding, layers, ti.task_id)
+        arguments = arguments_of(ti.task_id, self.binding.definition, self._given(context, layers), sources)
+        self._show(arguments)
+        spec = TaskSpec(
+            identity=_identity(context),
+            arguments=arguments,
+            store=artifact_store(self.binding.dag.settings),
+            elements=next(iter(self.iter_mapped_dependants()), None) is not None,  # type: ignore[attr-defined]
+            skips=(AirflowSkipException,),
+        )
+        manifest = execute(spec, self.binding.definition)
+        ti.xcom_push(SUMMARY_KEY, _summary(spec, manifest))
+        return manifest
+
+    def push_outputs(self, context: Mapping[str, Any], manifest: Manifest) -> Any:
+        """Push each output under its name; return the one that is the return value."""
+        signature = self.binding.definition.signature
+        if signature.shape == "none":
+            return None
+        if signature.shape == "single":
+            return manifest.outputs[signature.outputs[0].name]
+        for name, value in manifest.outputs.items():
+            context["ti"].xcom_push(name, value)
+        return None
+
+    def _given(self, context: Mapping[str, Any], layers: Any) -> dict[str, Any]:
+        """Return the arguments of this call: rendered, and pipeline parameters with their source."""
+        given: dict[str, Any] = dict(self.op_kwargs)
+        for name, argument in self.binding.arguments.items():
+            if isinstance(argument, BuildParameter):
+                value = parameter_value(argument, layers)
+                if value is None:
+                    given.pop(name, None)
+                else:
+                    given[name] = value
+            elif name in given and self._is_hidden(name):
+                given[name] = self.render_template(argument, context)  # type: ignore[attr-defined]
+        return given
+
+    def _is_hidden(self, name: str) -> bool:
+        return self.binding.definition.signature.inputs[name].declaration.hidden
+
+    def _show(self, arguments: Mapping[str, Value]) -> None:
+        """Log the resolved parameters, and leave them for the rendered fields of the UI."""
+        from airflow.sdk.log import mask_secret
+
+        self.parameters = {}
+        for name, value in arguments.items():
+            hidden = self._is_hidden(name)
+            if hidden and isinstance(value.value, str):
+                mask_secret(value.value)
+            shown = MASK if hidden else value.value
+            self.parameters[name] = {"value": shown, "source": value.source}
+            self.log.info("parameter %s = %s (%s)", name, _brief(shown), value.source)  # type: ignore[attr-defined]
+
+
+class DbndOperator(DbndOperatorMixin, DecoratedOperator):
+    """One call of a ``@task`` function."""
+
+    custom_operator_name = "@task.dbnd"
+    template_fields: Sequence[str] = ("op_args", "op_kwargs", "parameters")
+    template_fields_renderers = {"op_args": "py", "op_kwargs": "py", "parameters": "json"}
+    ui_color = "#e3f2ec"
+    #: The rendered fields are sent again after the run, with the parameters as they were resolved.
+    overwrite_rtif_after_execution = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.parameters = None
+        super().__init__(**kwargs)
+
+    def execute(self, context: Any) -> Any:
+        """Run the function; its results go to the store, references to XCom."""
+        return self.push_outputs(context, self.run_function(context))
+
+
+def _identity(context: Mapping[str, Any]) -> Identity:
+    ti = context["ti"]
+    date = context.get("logical_date")
+    return Identity(
+        pipeline=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        try_number=ti.try_number,
+        logical_date=date.isoformat() if date else None,
+    )
+
+
+def _summary(spec: TaskSpec, manifest: Manifest) -> dict[str, Any]:
+    summary: dict[str, Any] = {"manifest": spec.store.uri(manifest.identity.key()), "seconds": manifest.seconds}
+    if manifest.metrics:
+        summary["metrics"] = dict(manifest.metrics)
+    if manifest.published:
+        summary["published"] = dict(manifest.published)
+    return summary
+
+
+def _brief(value: Any, limit: int = 200) -> str:
+    if isinstance(value, dict) and "uri" in value:
+        return str(value["uri"])
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+

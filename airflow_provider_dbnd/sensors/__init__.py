@@ -1,0 +1,1 @@
+"""Sensors behind the decorators."""

@@ -1,0 +1,314 @@
+"""What every artifact store must do; a test class inherits it and gives a ``store`` fixture."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_dbnd.core.digest import bytes_checksum, file_checksum
+from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
+
+MB = 2**20
+
+
+def commit(store: ArtifactStore, name: str, data: bytes) -> str:
+    """Write *data* the way a task's output is written."""
+    with store.staging() as staged:
+        Path(staged).write_bytes(data)
+        return store.commit(staged, name, checksum=bytes_checksum(data))
+
+
+def commit_elsewhere(pickled: bytes, name: str, data: bytes) -> str:
+    """Commit in another process."""
+    return commit(pickle.loads(pickled), name, data)
+
+
+def put_elsewhere(pickled: bytes, name: str, data: bytes) -> bool:
+    """Try to be the one who writes *name*."""
+    try:
+        pickle.loads(pickled).put_bytes(name, data)
+    except ArtifactCorruptedError:
+        return False
+    return True
+
+
+class StoreContract:
+    #: Sizes of one piece, of exactly one piece, and of several parts.
+    sizes = (0, 1, 8 * MB, 8 * MB + 1, 20 * MB + 7)
+    writers = 8
+    across_processes = True
+
+    def test_bytes_come_back_whatever_the_size(self, store: ArtifactStore, tmp_path: Path) -> None:
+        for size in self.sizes:
+            data = os.urandom(size)
+
+            uri = commit(store, key("p", "t", f"{size}.bin"), data)
+            path = store.fetch(uri, size=size, checksum=bytes_checksum(data), into=str(tmp_path))
+
+            assert Path(path).read_bytes() == data, size
+            assert uri == f"{store.url}/p/t/{size}.bin"
+
+    def test_fetch_needs_neither_size_nor_checksum(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = commit(store, "a.bin", b"x" * 1000)
+
+        assert Path(store.fetch(uri, into=str(tmp_path))).read_bytes() == b"x" * 1000
+
+    def test_the_same_content_again_is_success(self, store: ArtifactStore) -> None:
+        for data in (b"small", os.urandom(9 * MB)):
+            name = f"{len(data)}.bin"
+
+            assert commit(store, name, data) == commit(store, name, data)
+            assert store.put_bytes("again", b"x") == store.put_bytes("again", b"x")
+
+    def test_other_content_under_a_key_is_refused_and_changes_nothing(
+        self, store: ArtifactStore
+    ) -> None:
+        uri = commit(store, "a.bin", b"first")
+
+        with pytest.raises(ArtifactCorruptedError) as error:
+            commit(store, "a.bin", b"second, longer")
+
+        assert str(error.value) == (
+            f"{uri} is damaged or was changed: expected 14 bytes, found 5. "
+            f"Delete it and run the task that makes it again"
+        )
+        assert store.get_bytes("a.bin") == b"first"
+
+    def test_put_bytes_creates_once_and_overwrites_on_request(self, store: ArtifactStore) -> None:
+        uri = store.put_bytes("m.json", b"{}")
+
+        with pytest.raises(ArtifactCorruptedError, match="exists with other content"):
+            store.put_bytes("m.json", b"[]")
+        assert store.get_bytes(uri) == b"{}"
+
+        store.put_bytes("m.json", b"[1]", overwrite=True)
+        assert store.get_bytes("m.json") == b"[1]"
+
+    def test_any_name_makes_an_object_of_its_own(self, store: ArtifactStore) -> None:
+        names = ["..", ".", "a/b", "a b", "a:b", "a%20b", "ü", "~", "*?[x]", ".staging", "#", "a\n"]
+        for number, name in enumerate(names):
+            store.put_bytes(key("names", name), bytes([number]))
+
+        assert {store.get_bytes(key("names", name)) for name in names} == {
+            bytes([number]) for number in range(len(names))
+        }
+        assert {info.key for info in store.list("names")} == {key("names", name) for name in names}
+
+    @pytest.mark.parametrize("name", ["", "..", "../a", "a/../../b", "a//b", "/a", "a/.", "a b", "ü"])
+    def test_what_is_not_a_key_is_refused(self, store: ArtifactStore, name: str) -> None:
+        with pytest.raises(ValueError, match="is not a key; make one of names with"):
+            store.put_bytes(name, b"")
+
+    def test_list_gives_each_object_below_a_folder(self, store: ArtifactStore) -> None:
+        commit(store, "a/1.bin", b"1")
+        commit(store, "a/b/22.bin", b"22")
+        commit(store, "ab/3.bin", b"3")
+
+        assert {(info.key, info.size) for info in store.list("a")} == {
+            ("a/1.bin", 1),
+            ("a/b/22.bin", 2),
+        }
+        assert {info.key for info in store.list()} == {"a/1.bin", "a/b/22.bin", "ab/3.bin"}
+        assert list(store.list("nothing/here")) == []
+        assert all(info.mtime > 1.6e9 for info in store.list())
+
+    def test_delete_removes_and_may_be_repeated(self, store: ArtifactStore) -> None:
+        commit(store, "a.bin", b"1")
+
+        store.delete("a.bin")
+        store.delete("a.bin")
+
+        assert not store.exists("a.bin")
+        assert list(store.list()) == []
+
+    def test_a_folder_is_not_an_object(self, store: ArtifactStore) -> None:
+        commit(store, "a/b.bin", b"1")
+
+        assert store.exists("a/b.bin")
+        assert not store.exists("a")
+
+    def test_missing_object_is_named_with_what_was_expected(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = store.uri("p/none.bin")
+
+        with pytest.raises(ArtifactNotFoundError) as error:
+            store.fetch(uri, size=3, checksum="blake3:00", into=str(tmp_path))
+        with pytest.raises(ArtifactNotFoundError):
+            store.get_bytes("p/none.bin")
+
+        assert str(error.value).startswith(
+            f"{uri} is not there: expected 3 bytes, blake3:00, found nothing. "
+        )
+        assert "run the task that makes it again" in str(error.value)
+
+    @pytest.mark.parametrize("change", [-1000, -1, 1, 1000])
+    def test_truncated_or_longer_object_is_never_handed_out(
+        self, store: ArtifactStore, tmp_path: Path, change: int
+    ) -> None:
+        data = os.urandom(2000)
+        uri = commit(store, "a.bin", data)
+        store.put_bytes("a.bin", (data + bytes(1000))[: 2000 + change], overwrite=True)
+
+        with pytest.raises(ArtifactCorruptedError) as error:
+            store.fetch(uri, size=2000, into=str(tmp_path))
+
+        assert f"expected 2000 bytes, found {2000 + change}" in str(error.value)
+
+    def test_large_object_cut_at_a_part_is_noticed(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = commit(store, "a.bin", bytes(8 * MB))
+
+        with pytest.raises(ArtifactCorruptedError, match="found 8388608"):
+            store.fetch(uri, size=24 * MB, into=str(tmp_path))
+
+    def test_tampered_object_of_the_same_size_is_noticed(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = commit(store, "a.bin", b"original")
+        store.put_bytes("a.bin", b"tampered", overwrite=True)
+
+        with pytest.raises(ArtifactCorruptedError) as error:
+            store.fetch(uri, size=8, checksum=bytes_checksum(b"original"), into=str(tmp_path))
+
+        assert f"expected {bytes_checksum(b'original')}" in str(error.value)
+        assert f"found {bytes_checksum(b'tampered')}" in str(error.value)
+
+    def test_threads_writing_the_same_content_all_succeed(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        for size in (100, 9 * MB):
+            data = os.urandom(size)
+            start = threading.Barrier(self.writers)
+
+            def write(_: int, data: bytes = data, start: threading.Barrier = start) -> str:
+                start.wait()
+                return commit(store, f"{len(data)}.bin", data)
+
+            with ThreadPoolExecutor(self.writers) as pool:
+                uris = set(pool.map(write, range(self.writers)))
+
+            assert len(uris) == 1
+            path = store.fetch(uris.pop(), size=size, into=str(tmp_path))
+            assert file_checksum(path) == bytes_checksum(data)
+
+    def test_of_threads_writing_other_content_one_wins(self, store: ArtifactStore) -> None:
+        pickled = pickle.dumps(store)
+        for attempt in range(3):
+            start = threading.Barrier(self.writers)
+
+            def write(number: int, name: str = f"m{attempt}", start: threading.Barrier = start) -> bool:
+                start.wait()
+                return put_elsewhere(pickled, name, b"%d" % number)
+
+            with ThreadPoolExecutor(self.writers) as pool:
+                won = list(pool.map(write, range(self.writers)))
+
+            assert sum(won) == 1
+            assert store.get_bytes(f"m{attempt}") == b"%d" % won.index(True)
+
+    def test_processes_writing_the_same_content_all_succeed(self, store: ArtifactStore) -> None:
+        if not self.across_processes:
+            pytest.skip("this store lives in one process")
+        data = os.urandom(9 * MB)
+        store.exists("connected.before")
+
+        with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+            tasks = [
+                pool.submit(commit_elsewhere, pickle.dumps(store), "a.bin", data) for _ in range(3)
+            ]
+            assert {task.result(timeout=60) for task in tasks} == {store.uri("a.bin")}
+
+        assert store.get_bytes("a.bin") == data
+
+    def test_a_failed_write_leaves_nothing(self, store: ArtifactStore) -> None:
+        with pytest.raises(RuntimeError), store.staging() as staged:
+            Path(staged).write_bytes(b"half")
+            raise RuntimeError
+
+        assert not os.path.exists(staged)
+        assert list(store.list()) == []
+
+    def test_publish_overwrites_in_one_step(self, store: ArtifactStore, tmp_path: Path) -> None:
+        local = tmp_path / "report.csv"
+        uri = f"{store.url}/out/report 1.csv"
+        for data in (b"old and longer", b"new"):
+            local.write_bytes(data)
+
+            assert store.publish(str(local), uri) == uri
+            assert store.get_bytes(uri) == data
+
+        assert local.exists()
+        assert store.expand(f"{store.url}/out", "") == [uri]
+
+    def test_inputs_are_files_lists_folders_and_globs(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        empty = tmp_path / "empty"
+        empty.write_bytes(b"1")
+        for name in ("b.csv", "a 1.csv", "sub/c.csv", "_SUCCESS", ".hidden.csv", "d.txt"):
+            store.publish(str(empty), f"{store.url}/in/{name}")
+        base = f"{store.url}/in"
+
+        assert store.expand("b.csv", base) == [f"{base}/b.csv"]
+        assert store.expand(["b.csv", f"{base}/a 1.csv"], base) == [
+            f"{base}/b.csv",
+            f"{base}/a 1.csv",
+        ]
+        assert store.expand(base, "/") == [
+            f"{base}/{name}" for name in ("a 1.csv", "b.csv", "d.txt", "sub/c.csv")
+        ]
+        assert store.expand("*.csv", base) == [f"{base}/a 1.csv", f"{base}/b.csv"]
+        assert store.expand(f"{base}/**/*.csv", base)[-1] == f"{base}/sub/c.csv"
+
+    @pytest.mark.parametrize("pattern", ["nothing.csv", "*.nothing", "no/folder"])
+    def test_inputs_that_match_nothing_are_named(self, store: ArtifactStore, pattern: str) -> None:
+        with pytest.raises(ArtifactNotFoundError) as error:
+            store.expand(pattern, store.url)
+
+        assert str(error.value) == (
+            f"{pattern!r} matches no file: expected a file, a folder with files or a pattern at "
+            f"{store.url}/{pattern}. Relative paths start from {store.url}"
+        )
+
+    def test_an_input_is_fetched_with_its_checksum(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = commit(store, "in.csv", b"a,b\n")
+
+        fetched = store.fetch_input(uri, str(tmp_path))
+
+        assert Path(fetched.path).read_bytes() == b"a,b\n"
+        assert fetched.path.endswith(".csv")
+        assert (fetched.size, fetched.checksum) == (4, bytes_checksum(b"a,b\n"))
+
+    def test_store_survives_a_fork(self, store: ArtifactStore) -> None:
+        """Airflow's executors fork; a connection made before must not be shared."""
+        commit(store, "before.bin", b"1")
+        reading, writing = os.pipe()
+
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.write(writing, store.get_bytes("before.bin"))
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            answer = pipe.read()
+        os.waitpid(pid, 0)
+
+        assert answer == b"1"
+
+    def test_repr_shows_the_url_only(self, store: ArtifactStore) -> None:
+        assert repr(store) == f"ArtifactStore({store.url!r})"
