@@ -17,7 +17,9 @@ def get_commands() -> list[Any]:
             name="dbnd",
             help="Run, inspect and debug typed pipelines (dbnd --help)",
             func=_run,
-            args=(Arg(("arguments",), nargs=argparse.REMAINDER, help="arguments of the dbnd command"),),
+            args=(
+                Arg(("arguments",), nargs=argparse.REMAINDER, help="arguments of the dbnd command"),
+            ),
         )
     ]
 

@@ -69,7 +69,10 @@ def _check_dag(dag: Any) -> Iterator[tuple[str, str]]:
         return
     settings = bindings[0].dag.settings
     executor = _executor()
-    if settings.store.startswith(("/", "file:")) and executor not in ("LocalExecutor", "SequentialExecutor"):
+    if settings.store.startswith(("/", "file:")) and executor not in (
+        "LocalExecutor",
+        "SequentialExecutor",
+    ):
         yield (
             "warning",
             f"the store {settings.store} ({settings.store_source}) is a local path, but {executor} runs tasks on "
@@ -77,7 +80,10 @@ def _check_dag(dag: Any) -> Iterator[tuple[str, str]]:
         )
     fixed = sorted({p.key for b in bindings for p in b.dag.parameters.values() if p.fixed})
     if fixed:
-        yield "warning", f"fixed when the DAG is parsed, so not in the trigger form: {', '.join(fixed)}"
+        yield (
+            "warning",
+            f"fixed when the DAG is parsed, so not in the trigger form: {', '.join(fixed)}",
+        )
 
 
 def _binding(task: Any) -> Any:

@@ -50,7 +50,9 @@ def find(target: str) -> Runnable:
     found = runnables(module)
     if name:
         if name not in found:
-            raise ConfigurationError(f"{place} has no task or pipeline {name!r}{did_you_mean(name, found)}")
+            raise ConfigurationError(
+                f"{place} has no task or pipeline {name!r}{did_you_mean(name, found)}"
+            )
         return found[name]
     pipelines = [r for r in found.values() if isinstance(r, Pipeline)]
     candidates = pipelines or list(found.values())

@@ -19,12 +19,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Target = Annotated[str, typer.Argument(help="FILE.py[:NAME] or package.module[:NAME].", show_default=False)]
+Target = Annotated[
+    str, typer.Argument(help="FILE.py[:NAME] or package.module[:NAME].", show_default=False)
+]
 Assignments = Annotated[
     Optional[list[str]],
-    typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a parameter; TASK.NAME=VALUE for one task."),
+    typer.Option(
+        "--set", "-s", metavar="NAME=VALUE", help="Set a parameter; TASK.NAME=VALUE for one task."
+    ),
 ]
-Environment = Annotated[Optional[str], typer.Option("--env", "-e", help="Use [environments.ENV] of dbnd.toml.")]
+Environment = Annotated[
+    Optional[str], typer.Option("--env", "-e", help="Use [environments.ENV] of dbnd.toml.")
+]
 
 
 def _version(value: bool) -> None:
@@ -35,11 +41,17 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is read, written and measured.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what is read, written and measured.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
+    ] = False,
 ) -> None:
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(message)s",
+        stream=sys.stderr,
     )
 
 
@@ -48,10 +60,18 @@ def run(
     target: Target,
     assignments: Assignments = None,
     environment: Environment = None,
-    describe: Annotated[bool, typer.Option("--describe", help="Show what would run, with parameters; run nothing.")] = False,
-    parallel: Annotated[int, typer.Option("--parallel", "-p", min=1, help="Tasks at once (threads).")] = 1,
-    date: Annotated[Optional[str], typer.Option("--date", help="Logical date of the run; today if not given.")] = None,
-    run_id: Annotated[Optional[str], typer.Option("--run-id", help="Name of the run; made up if not given.")] = None,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Show what would run, with parameters; run nothing.")
+    ] = False,
+    parallel: Annotated[
+        int, typer.Option("--parallel", "-p", min=1, help="Tasks at once (threads).")
+    ] = 1,
+    date: Annotated[
+        Optional[str], typer.Option("--date", help="Logical date of the run; today if not given.")
+    ] = None,
+    run_id: Annotated[
+        Optional[str], typer.Option("--run-id", help="Name of the run; made up if not given.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Run a pipeline or a task here, without Airflow."""
@@ -76,7 +96,9 @@ def run(
 
 @app.command("list")
 def list_command(
-    paths: Annotated[Optional[list[str]], typer.Argument(help="Files and folders.", show_default="here")] = None,
+    paths: Annotated[
+        Optional[list[str]], typer.Argument(help="Files and folders.", show_default="here")
+    ] = None,
 ) -> None:
     """List the tasks and pipelines of files."""
     from airflow_provider_dbnd.cli.show import list_runnables
@@ -106,10 +128,20 @@ def check(
 def test_task(
     dag_id: Annotated[str, typer.Argument(help="The DAG.", show_default=False)],
     task_id: Annotated[str, typer.Argument(help="The task in it.", show_default=False)],
-    run_id: Annotated[Optional[str], typer.Option("--run", help="Past run that upstream results are read from; the newest if not given.")] = None,
-    map_index: Annotated[int, typer.Option("--map-index", help="Which instance of a mapped task.")] = -1,
+    run_id: Annotated[
+        Optional[str],
+        typer.Option(
+            "--run", help="Past run that upstream results are read from; the newest if not given."
+        ),
+    ] = None,
+    map_index: Annotated[
+        int, typer.Option("--map-index", help="Which instance of a mapped task.")
+    ] = -1,
     assignments: Assignments = None,
-    file: Annotated[Optional[str], typer.Option("--file", help="The DAG's file; else the dags folder is searched.")] = None,
+    file: Annotated[
+        Optional[str],
+        typer.Option("--file", help="The DAG's file; else the dags folder is searched."),
+    ] = None,
 ) -> None:
     """Run one task of an Airflow DAG here, on the upstream results of a past run.
 
@@ -117,7 +149,16 @@ def test_task(
     """
     from airflow_provider_dbnd.cli.test_task import run_task
 
-    raise typer.Exit(run_task(dag_id, task_id, run_id=run_id, map_index=map_index, assignments=assignments or [], file=file))
+    raise typer.Exit(
+        run_task(
+            dag_id,
+            task_id,
+            run_id=run_id,
+            map_index=map_index,
+            assignments=assignments or [],
+            file=file,
+        )
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

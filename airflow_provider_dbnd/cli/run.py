@@ -23,12 +23,18 @@ from airflow_provider_dbnd.exceptions import ParameterError
 SOURCE = "--set"
 
 
-def prepare(target: str, assignments: Sequence[str], environment: str | None) -> tuple[Runnable, Settings, Sources]:
+def prepare(
+    target: str, assignments: Sequence[str], environment: str | None
+) -> tuple[Runnable, Settings, Sources]:
     """Load what *target* names, the settings that hold for it, and the sources of its parameters."""
     runnable = find(target)
     settings = load_settings(folder_of(runnable), environment=environment)
     layer = Layer(values=dict(map(assignment, assignments)), source=SOURCE, base=os.getcwd())
-    return runnable, settings, Sources(settings=settings, root=runnable.definition.name, run_time=(layer,))
+    return (
+        runnable,
+        settings,
+        Sources(settings=settings, root=runnable.definition.name, run_time=(layer,)),
+    )
 
 
 def run(
@@ -69,7 +75,12 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def _print_start(
-    target: str, assignments: Sequence[str], graph: Graph, settings: Settings, runnable: Runnable, sources: Sources
+    target: str,
+    assignments: Sequence[str],
+    graph: Graph,
+    settings: Settings,
+    runnable: Runnable,
+    sources: Sources,
 ) -> None:
     shown = [f"--set {shlex.quote(_masked(runnable, graph, a))}" for a in assignments]
     print(" ".join(["dbnd run", target, *shown]))
@@ -97,7 +108,9 @@ def _report(graph: Graph, result: RunResult, seconds: float, *, quiet: bool) -> 
         for line in result_lines(result):
             print(line)
         word = "success" if result.success else "FAILED"
-        print(f"{graph.name}: {word}, {len(result.outcomes)} tasks in {seconds:.2f} s, run {result.run_id}")
+        print(
+            f"{graph.name}: {word}, {len(result.outcomes)} tasks in {seconds:.2f} s, run {result.run_id}"
+        )
     return 0 if result.success else 1
 
 
@@ -113,7 +126,9 @@ def print_error(node_id: str, error: BaseException) -> None:
             print(f"  {note}", file=sys.stderr)
         return
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(package)]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(package)
+    ]
     print(f"task {node_id} failed:", file=sys.stderr)
     print("".join(traceback.format_list(frames)), end="", file=sys.stderr)
     print("".join(traceback.format_exception_only(error)), end="", file=sys.stderr)

@@ -31,7 +31,14 @@ def list_runnables(paths: Iterable[str]) -> int:
             continue
         for name, runnable in found.items():
             doc = (inspect.getdoc(runnable.function) or "").partition("\n")[0]
-            rows.append([f"{file}:{name}", runnable.definition.kind, _signature(runnable.definition.function), doc])
+            rows.append(
+                [
+                    f"{file}:{name}",
+                    runnable.definition.kind,
+                    _signature(runnable.definition.function),
+                    doc,
+                ]
+            )
     print_rows(rows)
     return 1 if broken else 0
 
@@ -56,7 +63,9 @@ def show(target: str, assignments: list[str], environment: str | None) -> int:
 
 def _print_node(graph: Graph, node: Node, sources: Sources) -> None:
     definition = node.call.definition
-    outputs = ", ".join(f"{s.name}: {type_text(s.annotation)}" for s in definition.signature.outputs)
+    outputs = ", ".join(
+        f"{s.name}: {type_text(s.annotation)}" for s in definition.signature.outputs
+    )
     after = f"  after {', '.join(sorted(node.upstream))}" if node.upstream else ""
     print(f"  {node.id} -> {outputs or 'nothing'}{after}")
     rows = []
@@ -68,10 +77,18 @@ def _print_node(graph: Graph, node: Node, sources: Sources) -> None:
         if value is None:
             rows.append([name, type_text(spec.annotation), "-", "required"])
         elif isinstance(value.value, BuildParameter):
-            rows.append([name, type_text(spec.annotation), value.value.spec.name, "pipeline parameter"])
+            rows.append(
+                [name, type_text(spec.annotation), value.value.spec.name, "pipeline parameter"]
+            )
         elif any(isinstance(leaf, NodeHandle) for leaf in walk(value.value)):
-            each = "each element of " if isinstance(node.call.mapped, dict) and name in node.call.mapped else ""
-            rows.append([name, type_text(spec.annotation), f"{each}{value.value!r}", "upstream task"])
+            each = (
+                "each element of "
+                if isinstance(node.call.mapped, dict) and name in node.call.mapped
+                else ""
+            )
+            rows.append(
+                [name, type_text(spec.annotation), f"{each}{value.value!r}", "upstream task"]
+            )
         else:
             text = MASK if spec.declaration.hidden else shown(value.value, 60)
             rows.append([name, type_text(spec.annotation), text, value.source])

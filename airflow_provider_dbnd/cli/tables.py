@@ -20,10 +20,17 @@ def print_rows(rows: Sequence[Sequence[str]], indent: str = "") -> None:
         return
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        print((indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
+        print(
+            (
+                indent
+                + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            ).rstrip()
+        )
 
 
-def parameter_rows(definition: Definition, sources: Sources, task: str | None = None) -> list[list[str]]:
+def parameter_rows(
+    definition: Definition, sources: Sources, task: str | None = None
+) -> list[list[str]]:
     """Return (name, type, value, source) of each parameter of a task or pipeline."""
     rows = []
     for spec in definition.signature.inputs.values():

@@ -51,11 +51,21 @@ def run_task(
         map_index=map_index,
         logical_date=_logical_date(store, dag_id, source_run),
     )
-    print(f"dbnd test-task {dag_id} {task_id}" + (f"  (upstream from run {source_run})" if source_run else ""))
-    hidden = {n for n, spec in binding.definition.signature.inputs.items() if spec.declaration.hidden}
-    print_rows([[n, MASK if n in hidden else shown(v.value, 80), v.source] for n, v in arguments.items()], indent="  ")
+    print(
+        f"dbnd test-task {dag_id} {task_id}"
+        + (f"  (upstream from run {source_run})" if source_run else "")
+    )
+    hidden = {
+        n for n, spec in binding.definition.signature.inputs.items() if spec.declaration.hidden
+    }
+    print_rows(
+        [[n, MASK if n in hidden else shown(v.value, 80), v.source] for n, v in arguments.items()],
+        indent="  ",
+    )
     try:
-        manifest = execute(TaskSpec(identity=identity, arguments=arguments, store=store), binding.definition)
+        manifest = execute(
+            TaskSpec(identity=identity, arguments=arguments, store=store), binding.definition
+        )
     except Exception as exc:  # noqa: BLE001 - the task's own error: shown as `dbnd run` shows it
         print_error(task_id, exc)
         return 1
@@ -69,9 +79,13 @@ def _find(dag_id: str, task_id: str, file: str | None) -> Any:
     dag = bag.dags.get(dag_id)
     if dag is None:
         broken = "".join(f"\n{path}: {error}" for path, error in bag.import_errors.items())
-        raise ConfigurationError(f"No DAG {dag_id!r} in {file or dags_folder()}{did_you_mean(dag_id, bag.dags)}{broken}")
+        raise ConfigurationError(
+            f"No DAG {dag_id!r} in {file or dags_folder()}{did_you_mean(dag_id, bag.dags)}{broken}"
+        )
     if task_id not in dag.task_dict:
-        raise ConfigurationError(f"DAG {dag_id!r} has no task {task_id!r}{did_you_mean(task_id, dag.task_dict)}")
+        raise ConfigurationError(
+            f"DAG {dag_id!r} has no task {task_id!r}{did_you_mean(task_id, dag.task_dict)}"
+        )
     task = dag.task_dict[task_id]
     if not hasattr(_callable(task), "binding"):
         raise ConfigurationError(
@@ -96,10 +110,16 @@ def _arguments(
     if binding.mapped is None:
         return dict(binding.arguments)
     if map_index < 0:
-        raise ConfigurationError(f"Task {task.task_id!r} is mapped: choose an instance with --map-index.")
-    instances = list(expand(task.task_id, binding.mapped, lambda value: _given(value, store, dag_id, run_id)))
+        raise ConfigurationError(
+            f"Task {task.task_id!r} is mapped: choose an instance with --map-index."
+        )
+    instances = list(
+        expand(task.task_id, binding.mapped, lambda value: _given(value, store, dag_id, run_id))
+    )
     if map_index >= len(instances):
-        raise ConfigurationError(f"Task {task.task_id!r} has {len(instances)} instances; there is no {map_index}.")
+        raise ConfigurationError(
+            f"Task {task.task_id!r} has {len(instances)} instances; there is no {map_index}."
+        )
     return {**binding.arguments, **instances[map_index]}
 
 

@@ -43,7 +43,9 @@ def running(attempt: Attempt) -> Iterator[Attempt]:
         _ATTEMPT.reset(token)
 
 
-def call_nested(attempt: Attempt, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def call_nested(
+    attempt: Attempt, name: str, function: Callable[..., Any], args: Any, kwargs: Any
+) -> Any:
     """Call a task inside a running task, in this process, and record the call."""
     started, status = time.perf_counter(), "failed"
     try:

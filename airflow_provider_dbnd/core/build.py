@@ -26,7 +26,9 @@ from airflow_provider_dbnd.core.standin import BuildParameter, StandIn, identity
 from airflow_provider_dbnd.exceptions import GraphError
 
 
-def build_body(builder: Builder, definition: Definition, owner: str, given: Mapping[str, Any]) -> Any:
+def build_body(
+    builder: Builder, definition: Definition, owner: str, given: Mapping[str, Any]
+) -> Any:
     """Run the body of a pipeline with stand-ins for its parameters; return what it returns.
 
     :param owner: the id its parameters are addressed by: the pipeline's name or its group's id.
@@ -36,7 +38,8 @@ def build_body(builder: Builder, definition: Definition, owner: str, given: Mapp
     values = {
         name: _argument(builder, definition, owner, name, given, compared)
         for name, spec in definition.signature.inputs.items()
-        if name in given or spec.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if name in given
+        or spec.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     }
     args, kwargs = definition.signature.spread(values)
     with building(builder):
@@ -44,7 +47,12 @@ def build_body(builder: Builder, definition: Definition, owner: str, given: Mapp
 
 
 def _argument(
-    builder: Builder, definition: Definition, owner: str, name: str, given: Mapping[str, Any], compared: frozenset[str]
+    builder: Builder,
+    definition: Definition,
+    owner: str,
+    name: str,
+    given: Mapping[str, Any],
+    compared: frozenset[str],
 ) -> Any:
     value = unwrap(given[name]) if name in given else MISSING
     if any(isinstance(leaf, Handle | BuildParameter) for leaf in walk(value)):
@@ -54,7 +62,9 @@ def _argument(
     return parameter.build_value() if known and name in compared else StandIn(parameter)
 
 
-def build_parameter(owner: str, definition: Definition, name: str, given: Any, sources: Sources) -> BuildParameter:
+def build_parameter(
+    owner: str, definition: Definition, name: str, given: Any, sources: Sources
+) -> BuildParameter:
     """Resolve one pipeline parameter for the graph under construction."""
     spec = definition.signature.inputs[name]
     value = resolve(owner, spec, given, sources)
@@ -80,7 +90,9 @@ class GraphBuilder:
 
     @contextlib.contextmanager
     def group(self, definition: Definition, name: str) -> Iterator[str]:
-        taken = {n.rpartition(".")[0] for n in self.graph.nodes} | {p.owner for p in self.graph.parameters.values()}
+        taken = {n.rpartition(".")[0] for n in self.graph.nodes} | {
+            p.owner for p in self.graph.parameters.values()
+        }
         path = ".".join((*self._groups, name))
         number, unique = 0, path
         while unique in taken:
@@ -92,7 +104,9 @@ class GraphBuilder:
         finally:
             self._groups.pop()
 
-    def parameter(self, owner: str, definition: Definition, name: str, given: Any) -> BuildParameter:
+    def parameter(
+        self, owner: str, definition: Definition, name: str, given: Any
+    ) -> BuildParameter:
         parameter = build_parameter(owner, definition, name, given, self._sources)
         self.graph.parameters[parameter.key] = parameter
         return parameter
@@ -105,7 +119,9 @@ class GraphBuilder:
         return unique
 
 
-def build_graph(definition: Definition, sources: Sources, given: Mapping[str, Any] | None = None) -> Graph:
+def build_graph(
+    definition: Definition, sources: Sources, given: Mapping[str, Any] | None = None
+) -> Graph:
     """Build the graph of a pipeline, or the one-node graph of a task, for a local run."""
     builder = GraphBuilder(definition.name, sources)
     if definition.kind == "pipeline":
@@ -114,7 +130,9 @@ def build_graph(definition: Definition, sources: Sources, given: Mapping[str, An
         builder.graph.result = builder.add(Call(definition=definition, arguments=dict(given or {})))
     graph = builder.graph
     if not graph.nodes:
-        raise GraphError(f"Pipeline {definition.name!r} calls no task: decorate the functions it calls with @task.")
+        raise GraphError(
+            f"Pipeline {definition.name!r} calls no task: decorate the functions it calls with @task."
+        )
     check_names(definition, graph.nodes)
     check_keys(sources, known_parameters(definition, graph))
     return graph
@@ -123,7 +141,9 @@ def build_graph(definition: Definition, sources: Sources, given: Mapping[str, An
 def check_names(definition: Definition, task_ids: Iterator[str] | Mapping[str, Any]) -> None:
     """Refuse a task named as its pipeline: their parameters could not be told apart."""
     if definition.kind == "pipeline" and definition.name in task_ids:
-        raise GraphError(f"Pipeline and task are both named {definition.name!r}; give one of them task_id=...")
+        raise GraphError(
+            f"Pipeline and task are both named {definition.name!r}; give one of them task_id=..."
+        )
 
 
 def known_parameters(definition: Definition, graph: Graph) -> dict[str, list[str]]:

@@ -16,7 +16,14 @@ from typing import Any
 from airflow_provider_dbnd.core.parameters import Parameter
 
 _DURATION = re.compile(r"(?P<n>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)\s*")
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_UNITS = {
+    "ms": "milliseconds",
+    "s": "seconds",
+    "m": "minutes",
+    "h": "hours",
+    "d": "days",
+    "w": "weeks",
+}
 _NONE_WORDS = frozenset(("none", "null"))
 
 
@@ -70,7 +77,9 @@ def convert(value: Any, annotation: Any, declaration: Parameter) -> Any:
     """
     if isinstance(value, str):
         value = _from_text(value, annotation)
-    converted = _validator(_Hashed((annotation, tuple(sorted(declaration.constraints().items())))))(value)
+    converted = _validator(_Hashed((annotation, tuple(sorted(declaration.constraints().items())))))(
+        value
+    )
     if declaration.choices is not None and converted not in declaration.choices:
         allowed = ", ".join(repr(c) for c in declaration.choices)
         raise ValueError(f"not one of {allowed}")

@@ -29,8 +29,15 @@ class Definition:
         return replace(self, options={**self.options, **options})
 
 
-def define(kind: Kind, function: Callable[..., Any], declared: Mapping[str, Any], options: Mapping[str, Any]) -> Definition:
+def define(
+    kind: Kind,
+    function: Callable[..., Any],
+    declared: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Definition:
     """Read *function*; *declared* are parameter and output declarations by name."""
     options = dict(options)
     name = options.pop("task_id", None) or getattr(function, "__name__", "")
-    return Definition(kind=kind, signature=read_signature(function, declared), name=name, options=options)
+    return Definition(
+        kind=kind, signature=read_signature(function, declared), name=name, options=options
+    )

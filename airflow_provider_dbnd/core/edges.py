@@ -60,7 +60,11 @@ def _data_fits(produced: Any, wanted: Any) -> bool:
         return formats.can_convert(produced, wanted)
     if formats.is_data_type(wanted):
         # A path or a URI is loaded; so is a list of them.
-        return produced is str or _is_class(produced, os.PathLike) or typing.get_origin(produced) is list
+        return (
+            produced is str
+            or _is_class(produced, os.PathLike)
+            or typing.get_origin(produced) is list
+        )
     return False
 
 

@@ -24,9 +24,24 @@ from typing import Any
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.attempt import Attempt, running
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.manifest import Identity, Manifest, ParameterRecord, Status, write_manifest
+from airflow_provider_dbnd.core.manifest import (
+    Identity,
+    Manifest,
+    ParameterRecord,
+    Status,
+    write_manifest,
+)
 from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, MISSING
-from airflow_provider_dbnd.core.resolution import MASK, Sources, Value, converted, misfit, missing, resolve, shown
+from airflow_provider_dbnd.core.resolution import (
+    MASK,
+    Sources,
+    Value,
+    converted,
+    misfit,
+    missing,
+    resolve,
+    shown,
+)
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Decoder, Encoder, publish
@@ -148,7 +163,9 @@ class _Run:
         record = MASK if hidden else _recorded(value.value)
         self.parameters[spec.name] = ParameterRecord(value=record, source=value.source)
         try:
-            loaded = self.decoder.load(value.value, spec.name, spec.annotation, spec.declaration, value.base)
+            loaded = self.decoder.load(
+                value.value, spec.name, spec.annotation, spec.declaration, value.base
+            )
         except DbndError as exc:
             exc.add_note(self._where(spec, value)) if hasattr(exc, "add_note") else None
             raise
@@ -158,7 +175,11 @@ class _Run:
             return loaded
         if formats.is_data_type(spec.annotation):
             return loaded
-        return converted(self.spec.identity.task_id, spec, Value(value=loaded, source=value.source, base=value.base))
+        return converted(
+            self.spec.identity.task_id,
+            spec,
+            Value(value=loaded, source=value.source, base=value.base),
+        )
 
     def _where(self, spec: Input, value: Value) -> str:
         return f"(parameter {spec.name!r} of task {self.spec.identity.task_id!r}, value from {value.source})"
@@ -177,11 +198,16 @@ class _Run:
     def _store(self, result: Any) -> None:
         identity = self.spec.identity
         encoder = Encoder(
-            store=self.spec.store, pipeline=identity.pipeline, task_id=identity.task_id, elements=self.spec.elements
+            store=self.spec.store,
+            pipeline=identity.pipeline,
+            task_id=identity.task_id,
+            elements=self.spec.elements,
         )
         values = self.definition.signature.split(result)
         for slot in self.definition.signature.outputs:
-            encoded = encoder.encode(values[slot.name], slot.name, slot.declaration, slot.annotation)
+            encoded = encoder.encode(
+                values[slot.name], slot.name, slot.declaration, slot.annotation
+            )
             self.outputs[slot.name] = encoded
             if slot.declaration.path:
                 uri = self._publish_uri(slot.declaration.path, slot.name)
@@ -210,7 +236,9 @@ def _checked_data(task: str, spec: Input, value: Value) -> Any:
     """Pass an object that is already in memory, where it is what the annotation says."""
     if value.value is None or formats.can_convert(type(value.value), spec.annotation):
         return formats.convert_in_memory(value.value, spec.annotation)
-    raise misfit(task, spec, value, f"A {type(value.value).__qualname__} is not a URI and not such data")
+    raise misfit(
+        task, spec, value, f"A {type(value.value).__qualname__} is not a URI and not such data"
+    )
 
 
 def _recorded(value: Any) -> Any:
@@ -248,7 +276,9 @@ def _environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "host": socket.gethostname(),
-        "versions": {name: v for name in ("pandas", "pyarrow", "polars") if (v := _loaded_version(name))},
+        "versions": {
+            name: v for name in ("pandas", "pyarrow", "polars") if (v := _loaded_version(name))
+        },
     }
 
 

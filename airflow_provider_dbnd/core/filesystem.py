@@ -295,10 +295,9 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _open(where: Location, scheme: Scheme, options: Mapping[str, Any]) -> Any:
     import fsspec
 
-    if scheme.protocol == "gs" and _custom_gcs_endpoint(options):
-        # gcsfs asks an emulator for its bucket type over gRPC: 60 s a bucket, then falls back.
-        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     try:
+        if scheme.protocol == "gs" and _custom_gcs_endpoint(options):
+            return _gcs_without_probe(options)
         importlib.import_module(scheme.module)
         if where.scheme not in SCHEMES:
             return fsspec.core.url_to_fs(str(where), **options)[0]
@@ -308,6 +307,15 @@ def _open(where: Location, scheme: Scheme, options: Mapping[str, Any]) -> Any:
             f"pip install 'airflow-provider-dbnd[{scheme.extra}]'" if scheme.extra else str(exc)
         )
         raise MissingDependencyError(f"{where.scheme}:// needs: {install}") from exc
+
+
+def _gcs_without_probe(options: Mapping[str, Any]) -> Any:
+    """Open GCS behind another endpoint, where asking for the bucket's type takes 60 s a bucket."""
+    wanted = os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    gcsfs = importlib.import_module("gcsfs")
+    # The variable is read when gcsfs is imported, which may have been before.
+    probes = wanted.lower() in ("true", "1")
+    return (gcsfs if probes else gcsfs.core).GCSFileSystem(**options)
 
 
 def _custom_gcs_endpoint(options: Mapping[str, Any]) -> bool:

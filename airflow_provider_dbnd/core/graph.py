@@ -47,7 +47,9 @@ class Builder(Protocol):
     def group(self, definition: Definition, name: str) -> contextlib.AbstractContextManager[str]:
         """Open a group for a nested pipeline; yields the group's id."""
 
-    def parameter(self, owner: str, definition: Definition, name: str, given: Any) -> BuildParameter:
+    def parameter(
+        self, owner: str, definition: Definition, name: str, given: Any
+    ) -> BuildParameter:
         """Return the parameter *name* of the pipeline that became group or root *owner*."""
 
 
@@ -87,7 +89,9 @@ class Handle:
                 else f"annotate the return type of {self._definition.name}() as tuple[...] to unpack it, "
                 "or fan out over it with .expand(...)"
             )
-            raise GraphError(f"The result of task {self._definition.name!r} is not known yet: {hint}.")
+            raise GraphError(
+                f"The result of task {self._definition.name!r} is not known yet: {hint}."
+            )
         return iter([self._child((name,)) for name in names])
 
     def __getitem__(self, item: Any) -> Any:
@@ -96,7 +100,9 @@ class Handle:
             if isinstance(item, int) and -len(names) <= item < len(names):
                 item = names[item]
             if item not in names:
-                raise GraphError(f"Task {self._definition.name!r} has no output {item!r}; it has {', '.join(names)}.")
+                raise GraphError(
+                    f"Task {self._definition.name!r} has no output {item!r}; it has {', '.join(names)}."
+                )
             return self._child((item,))
         if not isinstance(item, str | int):
             raise GraphError(
@@ -201,7 +207,9 @@ def building(builder: Builder) -> Iterator[None]:
         _BUILDER.reset(token)
 
 
-def add_call(builder: Builder, definition: Definition, arguments: Mapping[str, Any], mapped: Any = None) -> Handle:
+def add_call(
+    builder: Builder, definition: Definition, arguments: Mapping[str, Any], mapped: Any = None
+) -> Handle:
     """Add one bound call to the graph after checking its edges."""
     arguments = {name: unwrap(value) for name, value in arguments.items()}
     mapped = _built(unwrap(mapped))
@@ -218,7 +226,9 @@ def _built(mapped: Any) -> Any:
     if isinstance(mapped, BuildParameter):
         return mapped.build_value()
     if isinstance(mapped, dict):
-        return {k: v.build_value() if isinstance(v, BuildParameter) else v for k, v in mapped.items()}
+        return {
+            k: v.build_value() if isinstance(v, BuildParameter) else v for k, v in mapped.items()
+        }
     return mapped
 
 
@@ -235,7 +245,9 @@ def _check_mapped(definition: Definition, name: str, value: Any) -> None:
     if name not in definition.signature.inputs:
         raise SignatureError(f"{definition.name}.expand() got an unknown argument {name!r}.")
     if isinstance(value, Handle) and value._names():
-        raise GraphError(f"{definition.name}.expand({name}=...) needs one output; pick one of {value._names()}.")
+        raise GraphError(
+            f"{definition.name}.expand({name}=...) needs one output; pick one of {value._names()}."
+        )
     if isinstance(value, Handle) and value._path:
         raise GraphError(
             f"{definition.name}.expand({name}=...) cannot fan out over a part of the result of task "
@@ -288,5 +300,7 @@ def _elements(task_id: str, name: str, value: Any) -> list[Any]:
     if isinstance(value, Mapping) and not is_reference(value):
         return [list(item) for item in value.items()]
     if not isinstance(value, list | tuple):
-        raise ParameterError(f"task {task_id!r} is expanded over {name!r}: expected a list, got {type(value).__name__}.")
+        raise ParameterError(
+            f"task {task_id!r} is expanded over {name!r}: expected a list, got {type(value).__name__}."
+        )
     return list(value)

@@ -31,7 +31,9 @@ def last_attempts(store: ArtifactStore, pipeline: str, run_id: str, task_id: str
         if known is None or known.identity.try_number < manifest.identity.try_number:
             found[manifest.identity.map_index] = manifest
     if not found:
-        known_tasks = sorted({info.key.split("/")[3] for info in store.list(key(RUNS, pipeline, run_id))})
+        known_tasks = sorted(
+            {info.key.split("/")[3] for info in store.list(key(RUNS, pipeline, run_id))}
+        )
         raise ArtifactNotFoundError(
             f"Run {run_id!r} of {pipeline!r} has no manifest of task {task_id!r} in {store.url}"
             f"{did_you_mean(task_id, known_tasks)}"

@@ -31,7 +31,14 @@ class Identity:
 
     def key(self) -> str:
         """Return where this attempt's manifest is in the store: a pure function of the identity."""
-        return key(RUNS, self.pipeline, self.run_id, self.task_id, str(self.map_index), f"{self.try_number}.json")
+        return key(
+            RUNS,
+            self.pipeline,
+            self.run_id,
+            self.task_id,
+            str(self.map_index),
+            f"{self.try_number}.json",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

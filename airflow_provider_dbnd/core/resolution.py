@@ -56,15 +56,21 @@ def from_run_time(task: str, name: str, given: Any, spec: Input, sources: Source
 
 def from_call(task: str, name: str, given: Any, spec: Input, sources: Sources) -> Value | None:
     """The argument in the code that calls the task or pipeline."""
-    return None if given is MISSING else Value(value=given, source="call", base=sources.settings.base)
+    return (
+        None if given is MISSING else Value(value=given, source="call", base=sources.settings.base)
+    )
 
 
-def from_environment(task: str, name: str, given: Any, spec: Input, sources: Sources) -> Value | None:
+def from_environment(
+    task: str, name: str, given: Any, spec: Input, sources: Sources
+) -> Value | None:
     """``DBND__TASK__PARAM``."""
     variable = environment_variable(task, name)
     if variable not in sources.environ:
         return None
-    return Value(value=sources.environ[variable], source=f"environment variable {variable}", base=os.getcwd())
+    return Value(
+        value=sources.environ[variable], source=f"environment variable {variable}", base=os.getcwd()
+    )
 
 
 def from_settings(task: str, name: str, given: Any, spec: Input, sources: Sources) -> Value | None:
@@ -80,7 +86,13 @@ def from_default(task: str, name: str, given: Any, spec: Input, sources: Sources
 
 
 #: The one order of parameter sources, highest first.
-PRECEDENCE: tuple[Lookup, ...] = (from_run_time, from_call, from_environment, from_settings, from_default)
+PRECEDENCE: tuple[Lookup, ...] = (
+    from_run_time,
+    from_call,
+    from_environment,
+    from_settings,
+    from_default,
+)
 
 
 def resolve(task: str, spec: Input, given: Any, sources: Sources) -> Value | None:
@@ -122,7 +134,13 @@ def misfit(task: str, spec: Input, value: Value, reason: str) -> ParameterError:
 
 def shown(value: Any, limit: int = 200) -> str:
     """Return ``repr(value)`` for an error or a table: cut, and never the content of a data object."""
-    if type(value).__module__.partition(".")[0] in ("pandas", "polars", "pyarrow", "numpy", "pyspark"):
+    if type(value).__module__.partition(".")[0] in (
+        "pandas",
+        "polars",
+        "pyarrow",
+        "numpy",
+        "pyspark",
+    ):
         return f"a {type(value).__module__.partition('.')[0]}.{type(value).__qualname__}"
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."
@@ -143,25 +161,35 @@ def check_keys(sources: Sources, known: Mapping[str, Iterable[str]]) -> None:
     *known* maps each task of the run to its parameter names. Keys of tasks that are not part of
     this run may belong to another pipeline of the project: in files and environment they pass.
     """
-    addressed = {key for task, names in known.items() for name in names for key in keys(task, name, sources)}
+    addressed = {
+        key for task, names in known.items() for name in names for key in keys(task, name, sources)
+    }
     for layer in sources.run_time:
         for key in layer.values:
             if key not in addressed:
-                raise ParameterError(f"unknown parameter {key!r} (from {layer.source}){did_you_mean(key, addressed)}")
+                raise ParameterError(
+                    f"unknown parameter {key!r} (from {layer.source}){did_you_mean(key, addressed)}"
+                )
     for layer in sources.settings.parameters:
         for key in layer.values:
             task, dot, _ = key.rpartition(".")
             if key not in addressed and (not dot or task in known):
-                raise ParameterError(f"unknown parameter {key!r} (from {layer.source}){did_you_mean(key, addressed)}")
+                raise ParameterError(
+                    f"unknown parameter {key!r} (from {layer.source}){did_you_mean(key, addressed)}"
+                )
     _check_environment(sources, known)
 
 
 def _check_environment(sources: Sources, known: Mapping[str, Iterable[str]]) -> None:
-    variables = {environment_variable(task, name) for task, names in known.items() for name in names}
+    variables = {
+        environment_variable(task, name) for task, names in known.items() for name in names
+    }
     prefixes = tuple(f"DBND__{_upper(task)}__" for task in known)
     for variable in sources.environ:
         if variable.startswith(prefixes) and variable not in variables:
-            raise ParameterError(f"unknown parameter in variable {variable}{did_you_mean(variable, variables)}")
+            raise ParameterError(
+                f"unknown parameter in variable {variable}{did_you_mean(variable, variables)}"
+            )
 
 
 def _from_layers(layers: Iterable[Layer], wanted: tuple[str, ...]) -> Value | None:

@@ -115,7 +115,9 @@ class Runner:
             while waiting or active:
                 for node in [n for n in waiting.values() if n.upstream <= self._outcomes.keys()]:
                     # A fresh context each: threads share neither attempts nor builders.
-                    active[pool.submit(copy_context().run, self._run_node, node)] = waiting.pop(node.id)
+                    active[pool.submit(copy_context().run, self._run_node, node)] = waiting.pop(
+                        node.id
+                    )
                 done, _ = wait(active, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._finish(active.pop(future), future.result())
@@ -188,7 +190,9 @@ class Runner:
             if next(iter(manifest.outputs.values()), False):
                 return manifest
             if time.monotonic() + interval > deadline:
-                raise TaskFailedError(f"Sensor {spec.identity.task_id!r} was not satisfied before its timeout.")
+                raise TaskFailedError(
+                    f"Sensor {spec.identity.task_id!r} was not satisfied before its timeout."
+                )
             time.sleep(interval)
 
     def _fanned_out(self) -> frozenset[str]:
@@ -197,7 +201,11 @@ class Runner:
             handle._node.id
             for node in self.graph.nodes.values()
             if node.call.mapped is not None
-            for handle in (node.call.mapped.values() if isinstance(node.call.mapped, Mapping) else [node.call.mapped])
+            for handle in (
+                node.call.mapped.values()
+                if isinstance(node.call.mapped, Mapping)
+                else [node.call.mapped]
+            )
             if isinstance(handle, NodeHandle)
         )
 
@@ -245,8 +253,14 @@ class Runner:
         if isinstance(value, NodeHandle):
             slot = value._slot()
             encoded = self._output(value)
-            loaded = decoder.load(encoded, value._node.id, slot.annotation if slot else Any, Parameter(), "")
-            return value._definition.signature.join(loaded) if isinstance(loaded, dict) and value._names() else loaded
+            loaded = decoder.load(
+                encoded, value._node.id, slot.annotation if slot else Any, Parameter(), ""
+            )
+            return (
+                value._definition.signature.join(loaded)
+                if isinstance(loaded, dict) and value._names()
+                else loaded
+            )
         if type(value) in (list, tuple):
             return type(value)(self._loaded(v, decoder) for v in value)
         if type(value) is dict:
@@ -261,14 +275,20 @@ def order(graph: Graph) -> list[Node]:
     while waiting:
         ready = [n for n in waiting.values() if n.upstream <= ordered.keys()]
         if not ready:
-            raise GraphError(f"Tasks wait for each other in a circle: {', '.join(sorted(waiting))}.")
+            raise GraphError(
+                f"Tasks wait for each other in a circle: {', '.join(sorted(waiting))}."
+            )
         for node in ready:
             ordered[node.id] = waiting.pop(node.id)
     return list(ordered.values())
 
 
 def _rule(node: Node) -> Callable[[list[State]], bool]:
-    name = str(node.call.definition.options.get("trigger_rule", "all_success")).rpartition(".")[2].lower()
+    name = (
+        str(node.call.definition.options.get("trigger_rule", "all_success"))
+        .rpartition(".")[2]
+        .lower()
+    )
     if name not in _RULES:
         raise GraphError(
             f"task {node.id!r}: a local run knows the trigger rules {', '.join(_RULES)}, not {name!r}. Run it in Airflow."

@@ -1,16 +1,16 @@
 """Project settings: ``dbnd.toml``, its environments, and what the environment overrides.
 
-    environment = "local"            # used when --env and DBND_ENVIRONMENT say nothing
-    store = ".dbnd/store"
+environment = "local"            # used when --env and DBND_ENVIRONMENT say nothing
+store = ".dbnd/store"
 
-    [parameters]                     # of the run's root; [parameters.TASK] of one task
-    raw = "data/raw.csv"
+[parameters]                     # of the run's root; [parameters.TASK] of one task
+raw = "data/raw.csv"
 
-    [tasks.train]                    # operator options of one task
-    retries = 2
+[tasks.train]                    # operator options of one task
+retries = 2
 
-    [environments.prod]              # any of the above again, for one environment
-    store = "s3://bucket/dbnd"
+[environments.prod]              # any of the above again, for one environment
+store = "s3://bucket/dbnd"
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def load_settings(
         environment=name,
         file=str(path) if path else None,
         parameters=tuple(
-            Layer(values=_flat(table.get("parameters", {})), source=label, base=folder) for label, table in tables
+            Layer(values=_flat(table.get("parameters", {})), source=label, base=folder)
+            for label, table in tables
         ),
         tasks=_merged(tables, "tasks"),
         engines=_merged(tables, "engines"),
@@ -128,20 +129,27 @@ def _check(table: Any, allowed: frozenset[str], where: str) -> None:
             raise ConfigurationError(f"{where}: {key!r} must be a table ([{key}]), got {value!r}.")
 
 
-def _tables(document: dict[str, Any], name: str | None, path: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def _tables(
+    document: dict[str, Any], name: str | None, path: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (label, table), the one that wins first: the environment, then the base."""
     environments = document.get("environments", {})
     if name is not None and name in environments:
         yield f"{path} [environments.{name}]", environments[name]
     elif name is not None:
         where = path or f"no {FILE_NAME} was found"
-        raise ConfigurationError(f"Unknown environment {name!r} ({where}){did_you_mean(name, environments)}")
+        raise ConfigurationError(
+            f"Unknown environment {name!r} ({where}){did_you_mean(name, environments)}"
+        )
     if path:
         yield path, document
 
 
 def _store(
-    tables: list[tuple[str, dict[str, Any]]], folder: str, base: str, default: tuple[str, str] | None
+    tables: list[tuple[str, dict[str, Any]]],
+    folder: str,
+    base: str,
+    default: tuple[str, str] | None,
 ) -> tuple[str, str]:
     if from_environment := os.environ.get(STORE_VARIABLE):
         return _absolute(from_environment, os.getcwd()), f"environment variable {STORE_VARIABLE}"

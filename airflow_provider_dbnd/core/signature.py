@@ -62,7 +62,9 @@ class Signature:
     def name(self) -> str:
         return self.function.__name__
 
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
+    def bind(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, partial: bool = False
+    ) -> dict[str, Any]:
         """Return the given arguments by parameter name; raise SignatureError as Python would."""
         signature = inspect.signature(self.function)
         try:
@@ -84,9 +86,9 @@ class Signature:
                 args.append(values[name])
             elif name in values:
                 # Positional where a *args follows, else by name: both are right for the rest.
-                if any(s.kind is inspect.Parameter.VAR_POSITIONAL for s in self.inputs.values()) and (
-                    spec.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-                ):
+                if any(
+                    s.kind is inspect.Parameter.VAR_POSITIONAL for s in self.inputs.values()
+                ) and (spec.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD):
                     args.append(values[name])
                 else:
                     kwargs[name] = values[name]
@@ -108,8 +110,14 @@ class Signature:
                 )
             return {name: result[name] for name in names}
         if not isinstance(result, tuple | list) or len(result) != len(names):
-            got = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
-            raise SignatureError(f"{self.name}() must return {len(names)} values ({', '.join(names)}), got {got}.")
+            got = (
+                f"{len(result)} values"
+                if isinstance(result, tuple | list)
+                else type(result).__name__
+            )
+            raise SignatureError(
+                f"{self.name}() must return {len(names)} values ({', '.join(names)}), got {got}."
+            )
         return dict(zip(names, result, strict=True))
 
     def join(self, values: Mapping[str, Any]) -> Any:
@@ -134,7 +142,9 @@ def read_signature(function: Callable[..., Any], declared: Mapping[str, Any]) ->
     if name is None or name == "<lambda>":
         raise SignatureError("A lambda has no name to make a task id of. Use def.")
     if inspect.isgeneratorfunction(function) is False and inspect.iscoroutinefunction(function):
-        raise SignatureError(f"{name}() is async. Write a plain function and call asyncio.run() in it.")
+        raise SignatureError(
+            f"{name}() is async. Write a plain function and call asyncio.run() in it."
+        )
     try:
         signature = inspect.signature(function)
         hints = typing.get_type_hints(function, include_extras=True)
@@ -176,7 +186,9 @@ def _read_input(task: str, p: inspect.Parameter, annotation: Any, declared: Any)
             f"{task}(): parameter {p.name!r} is declared as an output. Return the value instead, and place it "
             f"with @task(result=output(path=...))."
         )
-    return Input(name=p.name, annotation=annotation, default=default, declaration=declaration, kind=p.kind)
+    return Input(
+        name=p.name, annotation=annotation, default=default, declaration=declaration, kind=p.kind
+    )
 
 
 def _metadata(annotation: Any) -> tuple[Any, ...]:
@@ -195,7 +207,10 @@ def _type_of_default(default: Any) -> Any:
 
 
 def _with_outputs(
-    function: Callable[..., Any], inputs: Mapping[str, Input], returned: Any, declared: dict[str, Any]
+    function: Callable[..., Any],
+    inputs: Mapping[str, Input],
+    returned: Any,
+    declared: dict[str, Any],
 ) -> Signature:
     inline = next((m for m in _metadata(returned) if isinstance(m, Output)), None)
     if returned is not MISSING:
@@ -237,21 +252,31 @@ def _slots(
 
 def _slot(name: str, annotation: Any) -> OutputSlot:
     declaration = next((m for m in _metadata(annotation) if isinstance(m, Output)), Output())
-    return OutputSlot(name=declaration.name or name, annotation=_drop_declaration(annotation), declaration=declaration)
+    return OutputSlot(
+        name=declaration.name or name,
+        annotation=_drop_declaration(annotation),
+        declaration=declaration,
+    )
 
 
 def _declare(slot: OutputSlot, declaration: Any) -> OutputSlot:
     if not isinstance(declaration, Output):
-        raise SignatureError(f"Output {slot.name!r} must be declared with output(...), got {declaration!r}.")
+        raise SignatureError(
+            f"Output {slot.name!r} must be declared with output(...), got {declaration!r}."
+        )
     annotation = slot.annotation if declaration.type is MISSING else declaration.type
-    return replace(slot, name=declaration.name or slot.name, annotation=annotation, declaration=declaration)
+    return replace(
+        slot, name=declaration.name or slot.name, annotation=annotation, declaration=declaration
+    )
 
 
 def _named(task: str, annotation: Any, names: tuple[Any, ...]) -> tuple[OutputSlot, ...]:
     """Outputs named by ``result=("a", "b")`` or ``result=(output(name="a"), ...)``."""
     arms = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
     if arms and len(arms) != len(names):
-        raise SignatureError(f"{task}(): result names {len(names)} outputs, the annotation has {len(arms)}.")
+        raise SignatureError(
+            f"{task}(): result names {len(names)} outputs, the annotation has {len(arms)}."
+        )
     types = arms or (Any,) * len(names)
     slots = []
     for name, type_ in zip(names, types, strict=True):

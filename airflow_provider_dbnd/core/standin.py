@@ -71,7 +71,9 @@ def identity_checked(function: Callable[..., Any]) -> frozenset[str]:
         return frozenset(inspect.signature(function).parameters)
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Compare) and any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+        if isinstance(node, ast.Compare) and any(
+            isinstance(op, ast.Is | ast.IsNot) for op in node.ops
+        ):
             names.update(n.id for n in (node.left, *node.comparators) if isinstance(n, ast.Name))
         elif isinstance(node, ast.Match) and isinstance(node.subject, ast.Name):
             names.add(node.subject.id)
@@ -89,7 +91,11 @@ class StandIn:
     @property
     def __class__(self) -> type:  # type: ignore[override]
         value = object.__getattribute__(self, "_parameter").value
-        return StandIn if value is None or isinstance(value.value, RunValue) else type(_value(self, fix=False))
+        return (
+            StandIn
+            if value is None or isinstance(value.value, RunValue)
+            else type(_value(self, fix=False))
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_value(self), name)
@@ -151,7 +157,20 @@ _BINARY = frozenset(
     [f"__{side}{name}__" for name in _ARITHMETIC + _BITWISE for side in ("", "r")]
     + [f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge")]
 )
-_UNARY = ("int", "float", "complex", "index", "round", "trunc", "floor", "ceil", "neg", "pos", "abs", "invert")
+_UNARY = (
+    "int",
+    "float",
+    "complex",
+    "index",
+    "round",
+    "trunc",
+    "floor",
+    "ceil",
+    "neg",
+    "pos",
+    "abs",
+    "invert",
+)
 _CONTAINER = ("len", "iter", "next", "reversed", "contains", "getitem", "bytes")
 for _name in (*_BINARY, *(f"__{n}__" for n in _UNARY + _CONTAINER)):
     setattr(StandIn, _name, _forward(_name))

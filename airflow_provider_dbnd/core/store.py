@@ -131,18 +131,20 @@ class ArtifactStore:
         with store_errors(uri, "write"):
             objects, path = self._at(uri)
             # A round trip that saves an upload is worth it only if the upload is longer.
-            if self.medium == "local" or size < _ASK_FIRST or objects.size(path) is None:
+            ask = self.medium == "remote" and size >= _ASK_FIRST
+            found = objects.size(path) if ask else None
+            if found is None:
                 try:
                     objects.create(local_path, path)
                     log.info("wrote %s (%d bytes)", uri, size)
                     return uri
                 except FileExistsError:
-                    pass
+                    found = objects.size(path)
                 except Exception as exc:
                     if not self._arrived(uri, local_path, exc):
                         raise
                     return uri
-            self._expect_size(uri, objects.size(path), size)
+            self._expect_size(uri, found, size)
             if self.medium == "local":
                 _verify_checksum(uri, path, checksum)
         log.info("%s is already there (%d bytes)", uri, size)

@@ -32,6 +32,8 @@ SYNC_CONCURRENCY = 4
 """The same where each part is a thread with blocking calls."""
 
 _MOST_PARTS = 10_000
+#: A resumable upload learns at its end that the name was taken, one request at once.
+_GCS_ONE_REQUEST = 48 * 2**20
 
 _OBJECT_STORES = {"s3", "gs", "abfs"}
 _create_in_memory = threading.Lock()
@@ -131,6 +133,9 @@ def _upload_object(fs: Any, protocol: str, local: str, path: str, *, create: boo
             part=part,
             concurrency=CONCURRENCY,
         )
+    elif protocol == "gs" and size <= _GCS_ONE_REQUEST:
+        with open(local, "rb") as source:
+            fs.pipe_file(path, source.read(), mode=mode, chunksize=_GCS_ONE_REQUEST + 1)
     elif protocol == "abfs":
         fs.put_file(local, path, mode=mode, max_concurrency=CONCURRENCY)
     else:

@@ -47,7 +47,11 @@ def _is_plain(value: Any) -> bool:
         return value - value == 0  # neither NaN nor infinite: JSON has no word for them
     if kind is list:
         return all(_is_plain(v) for v in value)
-    return kind is dict and MARKER not in value and all(type(k) is str and _is_plain(v) for k, v in value.items())
+    return (
+        kind is dict
+        and MARKER not in value
+        and all(type(k) is str and _is_plain(v) for k, v in value.items())
+    )
 
 
 @dataclass(kw_only=True)
@@ -77,14 +81,21 @@ class Encoder:
         extension = os.path.splitext(declaration.path)[1].lstrip(".") if declaration.path else None
         written_type = annotation if _is_stream(value) else type(value)
         format_, ending = formats.format_for_output(
-            written_type, medium=self.store.medium, name=declaration.format, extension=extension or None
+            written_type,
+            medium=self.store.medium,
+            name=declaration.format,
+            extension=extension or None,
         )
         if isinstance(value, Path):
             ending = value.suffix.lstrip(".") or ending
         with self.store.staging() as staged:
-            written = format_.write(value, staged, options=declaration.save_options, type_=annotation)
+            written = format_.write(
+                value, staged, options=declaration.save_options, type_=annotation
+            )
             size = os.path.getsize(staged)
-            uri = self.store.commit(staged, self._key(name, written, ending), checksum=written.checksum)
+            uri = self.store.commit(
+                staged, self._key(name, written, ending), checksum=written.checksum
+            )
         return Artifact(
             uri=uri,
             type=formats.type_name(written_type),
@@ -121,7 +132,11 @@ class Encoder:
         inner = Encoder(store=self.store, pipeline=self.pipeline, task_id=self.task_id)
         if isinstance(value, dict):
             return {k: inner.encode(v, name, declaration, arms[-1]) for k, v in value.items()}
-        types = arms if isinstance(value, tuple) and len(arms) == len(value) else (arms[0],) * len(value)
+        types = (
+            arms
+            if isinstance(value, tuple) and len(arms) == len(value)
+            else (arms[0],) * len(value)
+        )
         return [inner.encode(v, name, declaration, t) for v, t in zip(value, types, strict=True)]
 
 
@@ -133,7 +148,9 @@ class Decoder:
     scratch: str
     inputs: dict[str, list[Any]] = field(default_factory=dict)
 
-    def load(self, value: Any, name: str, annotation: Any, declaration: Parameter, base: str) -> Any:
+    def load(
+        self, value: Any, name: str, annotation: Any, declaration: Parameter, base: str
+    ) -> Any:
         """Return *value* with references and URIs replaced by the data, as *annotation* asks."""
         wanted = without_none(annotation)
         if is_reference(value):
@@ -149,11 +166,14 @@ class Decoder:
             return {k: self.load(v, name, arm, declaration, base) for k, v in value.items()}
         if isinstance(value, str) and _element(wanted) is not None:
             return [
-                self._uri(uri, name, _element(wanted), declaration, base) for uri in self.store.expand(value, base)
+                self._uri(uri, name, _element(wanted), declaration, base)
+                for uri in self.store.expand(value, base)
             ]
         return value
 
-    def _reference(self, reference: Mapping[str, Any], name: str, wanted: Any, declaration: Parameter) -> Any:
+    def _reference(
+        self, reference: Mapping[str, Any], name: str, wanted: Any, declaration: Parameter
+    ) -> Any:
         selected = reference.get(SELECT, [])
         artifact = Artifact.from_json(reference)
         self._record(name, artifact.to_json())
@@ -169,7 +189,9 @@ class Decoder:
         value = format_.read(
             path,
             type_,
-            options=_options(format_, declaration, asked=self._pickle_is_asked(artifact, declaration)),
+            options=_options(
+                format_, declaration, asked=self._pickle_is_asked(artifact, declaration)
+            ),
             checksum=artifact.checksum,
             digest=artifact.digest,
         )
@@ -183,7 +205,9 @@ class Decoder:
         Our store holds one only where a producer declared ``output.pickle``, and its checksum was
         verified against the reference.
         """
-        return declaration.format in PICKLES or artifact.uri.startswith(f"{self.store.url.rstrip('/')}/")
+        return declaration.format in PICKLES or artifact.uri.startswith(
+            f"{self.store.url.rstrip('/')}/"
+        )
 
     def _uri(self, uri: str, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
         paths = []
@@ -210,11 +234,17 @@ class Decoder:
         self._record(name, {"uri": where, "checksum": fetched.checksum, "size": fetched.size})
         return Path(fetched.path)
 
-    def _sequence(self, value: Any, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
+    def _sequence(
+        self, value: Any, name: str, wanted: Any, declaration: Parameter, base: str
+    ) -> Any:
         if formats.is_data_type(wanted) and all(isinstance(v, str | Path) for v in value):
             return self._many(value, name, wanted, declaration, base)
         arms = typing.get_args(wanted) or (Any,)
-        types = arms if len(arms) == len(value) and arms[-1] is not Ellipsis else (arms[0],) * len(value)
+        types = (
+            arms
+            if len(arms) == len(value) and arms[-1] is not Ellipsis
+            else (arms[0],) * len(value)
+        )
         return [self.load(v, name, t, declaration, base) for v, t in zip(value, types, strict=True)]
 
     def _many(self, uris: Any, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
@@ -235,7 +265,11 @@ def part_of(outputs: Mapping[str, Any], signature: Signature, path: tuple[Any, .
     if signature.shape == "single":
         return select(outputs[signature.outputs[0].name], path)
     if not path:
-        return dict(outputs) if signature.shape == "record" else [outputs[s.name] for s in signature.outputs]
+        return (
+            dict(outputs)
+            if signature.shape == "record"
+            else [outputs[s.name] for s in signature.outputs]
+        )
     return select(outputs[path[0]], path[1:])
 
 
@@ -257,7 +291,12 @@ def publish(store: ArtifactStore, encoded: Any, uri: str, name: str) -> str:
         )
     artifact = Artifact.from_json(encoded)
     with store.staging() as staged:
-        shutil.copyfile(store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=staged + ".d"), staged)
+        shutil.copyfile(
+            store.fetch(
+                artifact.uri, size=artifact.size, checksum=artifact.checksum, into=staged + ".d"
+            ),
+            staged,
+        )
         return store.publish(staged, uri)
 
 
@@ -283,7 +322,11 @@ def _stored_type(artifact: Artifact) -> Any:
 
 
 def _without_numpy_scalar(value: Any) -> Any:
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
+    if (
+        type(value).__module__ == "numpy"
+        and getattr(value, "shape", None) == ()
+        and hasattr(value, "item")
+    ):
         return value.item()
     return value
 

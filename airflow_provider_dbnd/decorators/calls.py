@@ -22,7 +22,9 @@ def active_builder() -> Builder | None:
     return current_builder() or _dag_builder()
 
 
-def call_task(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any], bound: dict[str, Any]) -> Any:
+def call_task(
+    definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any], bound: dict[str, Any]
+) -> Any:
     """Call a task wherever we are; *bound* are arguments set earlier by ``partial``."""
     builder = active_builder()
     if builder is None:

@@ -118,7 +118,9 @@ def _add_form(dag: DAG, definition: Definition, binding: DagBinding, *, schedule
     """Declare the form's fields after the tasks: every task serializes a copy of those before it."""
     params = form_params(definition, binding.parameters, scheduled=scheduled)
     dag.params.update(params)
-    binding.form_defaults = {name: param.value for name, param in params.items() if param.has_value}
+    binding.form_defaults = {
+        name: param.value if param.has_value else None for name, param in params.items()
+    }
 
 
 def _expanded(decorator: Any, arguments: Mapping[str, Any], mapped: Any) -> Any:

@@ -45,7 +45,9 @@ class Task(Generic[P, R]):
         """Return the task with some arguments set, to ``expand`` over others."""
         twice = sorted(self._bound.keys() & arguments.keys())
         if twice:
-            raise SignatureError(f"{self.definition.name}.partial(): argument {twice[0]!r} is already set.")
+            raise SignatureError(
+                f"{self.definition.name}.partial(): argument {twice[0]!r} is already set."
+            )
         self.definition.signature.bind((), arguments, partial=True)
         return type(self)(self.definition, {**self._bound, **arguments})
 
@@ -55,11 +57,15 @@ class Task(Generic[P, R]):
         With several lists it runs for each combination, as in Airflow.
         """
         if not lists:
-            raise SignatureError(f"{self.definition.name}.expand() needs a list to go over, e.g. expand(x=[1, 2]).")
+            raise SignatureError(
+                f"{self.definition.name}.expand() needs a list to go over, e.g. expand(x=[1, 2])."
+            )
         self._unset("expand", lists)
 
         def rows() -> Any:
-            return (dict(zip(lists, row, strict=True)) for row in itertools.product(*lists.values()))
+            return (
+                dict(zip(lists, row, strict=True)) for row in itertools.product(*lists.values())
+            )
 
         return call_mapped(self.definition, lists, self._bound, rows)
 
@@ -76,15 +82,21 @@ class Task(Generic[P, R]):
     def _unset(self, method: str, names: Mapping[str, Any]) -> None:
         twice = sorted(self._bound.keys() & names.keys())
         if twice:
-            raise SignatureError(f"{self.definition.name}.{method}(): argument {twice[0]!r} is already set by partial().")
+            raise SignatureError(
+                f"{self.definition.name}.{method}(): argument {twice[0]!r} is already set by partial()."
+            )
 
     def __repr__(self) -> str:
         return f"<{self.definition.kind} {self.definition.name}>"
 
 
-def declarations(function: Callable[..., Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def declarations(
+    function: Callable[..., Any], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split the decorator's keywords into declarations of parameters and outputs, and options."""
-    declared = {k: v for k, v in options.items() if k == "result" or isinstance(v, Parameter | Output)}
+    declared = {
+        k: v for k, v in options.items() if k == "result" or isinstance(v, Parameter | Output)
+    }
     return declared, {k: v for k, v in options.items() if k not in declared}
 
 

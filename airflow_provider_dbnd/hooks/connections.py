@@ -45,7 +45,7 @@ def connection_options(conn_id: str, scheme: str) -> Mapping[str, Any]:
 
 def _get(conn_id: str) -> Any:
     from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowException
+    from airflow.providers.common.compat.sdk import AirflowException
 
     try:
         return BaseHook.get_connection(conn_id)

@@ -14,10 +14,8 @@ SECTION = "dbnd"
 
 def configuration() -> Any:
     """Return Airflow's configuration."""
-    try:
-        from airflow.sdk.configuration import conf
-    except ImportError:  # Airflow 3.1 has it in core only
-        from airflow.configuration import conf
+    from airflow.providers.common.compat.sdk import conf
+
     return conf
 
 

@@ -24,8 +24,6 @@ from airflow_provider_dbnd.hooks.settings import artifact_store
 #: Set on operators that load references themselves; every other operator is given the data.
 TAKES_REFERENCES = "takes_artifact_references"
 
-RETURN_VALUE = "return_value"
-
 
 @attrs.define(eq=False)
 class TaskResult(Handle, PlainXComArg):
@@ -56,7 +54,7 @@ class TaskResult(Handle, PlainXComArg):
         """Return references for our operators and the data for others."""
         encoded = self._pull(context)
         task = context["task"]
-        if getattr(task, TAKES_REFERENCES, False):
+        if _takes_references(task):
             return encoded
         if not _has_reference(encoded):
             return self.definition.signature.join(encoded) if self._names() and isinstance(encoded, dict) else encoded
@@ -81,6 +79,11 @@ class TaskResult(Handle, PlainXComArg):
         if signature.shape == "single":
             return part_of({signature.outputs[0].name: pulled}, signature, self.path)
         return part_of({self.key: pulled}, signature, self.path) if self.path else pulled
+
+
+def _takes_references(task: Any) -> bool:
+    # While a mapped task is expanded, the task in the context is Airflow's MappedOperator.
+    return getattr(getattr(task, "operator_class", task), TAKES_REFERENCES, False)
 
 
 def _has_reference(encoded: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
@@ -14,6 +14,7 @@ from airflow_provider_dbnd.core.resolution import MASK, Value
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.hooks.settings import artifact_store
 from airflow_provider_dbnd.operators.binding import Binding
+from airflow_provider_dbnd.operators.results import TaskResult
 from airflow_provider_dbnd.operators.run_time import parameter_value, run_time_layers, task_sources
 
 #: XCom with the manifest's URI and headline numbers of each attempt.
@@ -74,6 +75,9 @@ class DbndOperatorMixin:
                     given.pop(name, None)
                 else:
                     given[name] = value
+            elif isinstance(argument, TaskResult):
+                source = f"task {argument.operator.task_id}"
+                given[name] = Value(value=given[name], source=source, base="")
             elif name in given and self._is_hidden(name):
                 given[name] = self.render_template(argument, context)  # type: ignore[attr-defined]
         return given

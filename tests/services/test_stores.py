@@ -155,7 +155,7 @@ class TestAzure(StoreContract):
 
         assert ArtifactStore(f"abfs://azure@{BUCKET}{path}").get_bytes("a") == b"1"
         assert ArtifactStore(
-            f"abfss://{BUCKET}@devstoreaccount1.dfs.core.windows.net{path}",
+            f"abfss://{BUCKET}@any.dfs.core.windows.net{path}",
             storage_options={"abfss": {**options, "account_name": None, "account_host": None}},
         ).get_bytes("a") == b"1"
 
@@ -392,13 +392,18 @@ class TestFaults:
         assert Path(path).read_bytes() == data
 
     def test_a_server_that_stays_away_is_told(
-        self, store: ArtifactStore, proxy: Faults, tmp_path: Path
+        self,
+        store: ArtifactStore,
+        proxy: Faults,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         uri = commit(store, "a.bin", b"1")
         proxy.on("PUT", "503", 1000)
         proxy.on("GET .*a.bin", "503", 1000)
 
-        with pytest.raises(StoreError, match=r"cannot write s3://.*other.bin: .*SlowDown|reduce"):
+        with pytest.raises(StoreError, match=r"cannot write s3://.*other.bin: .*injected"):
             commit(store, "other.bin", b"2")
         with pytest.raises(StoreError, match=r"cannot read s3://.*a.bin: "):
             store.fetch(uri, size=1, into=str(tmp_path))
@@ -417,7 +422,10 @@ class TestFaults:
 
         assert [call.partition(" ")[0] for call in proxy.calls()] == ["HEAD"]
 
-    def test_an_aborted_upload_leaves_no_parts(self, store: ArtifactStore, proxy: Faults) -> None:
+    def test_an_aborted_upload_leaves_no_parts(
+        self, store: ArtifactStore, proxy: Faults, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         proxy.on("PUT .*partNumber=2", "503", 1000)
 
         with pytest.raises(StoreError):

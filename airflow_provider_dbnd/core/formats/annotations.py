@@ -59,7 +59,7 @@ def qualified_names(type_: Any) -> Iterator[str]:
 
 
 def type_name(type_: Any) -> str:
-    """Return a short readable name of a type or annotation ("pandas.DataFrame", "dict[str, int]")."""
+    """Return a short readable name of a type or annotation ("pandas.DataFrame")."""
     type_ = data_type(type_)
     if isinstance(type_, str):
         return type_

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.fingerprint import Fingerprint, Fingerprinter, corrupted
 from airflow_provider_dbnd.core.formats.frames import Outgoing
 from airflow_provider_dbnd.core.formats.stored import StoredTable
@@ -23,8 +25,11 @@ FINGERPRINT_KEY = b"dbnd.fingerprint"
 
 
 class ArrowFormat(TabularFormat):
+    """Uncompressed, mapped on reading."""
+
     name = "arrow"
 
+    @override
     def write_batches(
         self, outgoing: Outgoing, path: str, options: Mapping[str, Any]
     ) -> Fingerprint:
@@ -41,6 +46,7 @@ class ArrowFormat(TabularFormat):
             writer.write_batch(batch.slice(0, 0), custom_metadata=metadata)
         return fingerprint
 
+    @override
     def open(self, path: str, *, checksum: str | None, digest: str | None) -> ArrowFile:
         import pyarrow as pa
 
@@ -50,9 +56,9 @@ class ArrowFormat(TabularFormat):
             reader = pa.ipc.open_file(pa.py_buffer(memory))
             fingerprint = _fingerprint(reader)
             batch_rows = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
-        except (pa.ArrowException, OSError, ValueError, KeyError, IndexError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             if checksum or digest:
                 raise corrupted(path, "an Arrow IPC file", str(error)) from error
             raise FormatError(f"{path} is not an Arrow IPC file: {error}") from error
@@ -84,14 +90,17 @@ class ArrowFile(StoredTable):
         self._memory = memory
         self._ends = list(accumulate(batch_rows))
 
+    @override
     def memory(self) -> mmap.mmap:
         return self._memory
 
+    @override
     def release(self) -> None:
         if hasattr(self._memory, "madvise"):
             # Clean pages of a file: whoever still refers to them gets them again from the file.
             self._memory.madvise(mmap.MADV_DONTNEED)
 
+    @override
     def read_rows(self, columns: list[str], start: int, stop: int) -> Any:
         import pyarrow as pa
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.digest import bytes_digest
-from airflow_provider_dbnd.core.formats.base import Written, file_written, reject_unknown_options
+from airflow_provider_dbnd.core.formats.base import (
+    Format,
+    Written,
+    file_written,
+    reject_unknown_options,
+)
 
 
-class BytesFormat:
+class BytesFormat(Format):
+    """Takes bytes as they are."""
+
     name = "bytes"
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -20,6 +30,7 @@ class BytesFormat:
             file.write(value)
         return file_written(path, bytes_digest(value))
 
+    @override
     def read(
         self,
         path: str,

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_dbnd.exceptions import FormatError
-
-if TYPE_CHECKING:
-    pa: Any
-    np: Any
 
 _FLOAT_NAN = {2: 0x7E00, 4: 0x7FC00000, 8: 0x7FF8000000000000}
 _NOT_A_TIME = 1 << 63
@@ -53,15 +49,27 @@ def logical_type(type_: Any) -> str:
 
 
 def is_extension(type_: Any) -> bool:
+    """Tell whether an Arrow type is an extension type, known to this process or not."""
     import pyarrow as pa
 
     return isinstance(type_, pa.BaseExtensionType)
 
 
 def is_nested(type_: Any) -> bool:
+    """Tell whether values of an Arrow type hold other values."""
     from pyarrow import types
 
     return bool(types.is_nested(type_))
+
+
+def needs_validation(type_: Any) -> bool:
+    """Tell whether :func:`update` lets Arrow follow offsets, which a damaged file may have wrong."""
+    from pyarrow import types
+
+    if is_extension(type_):
+        return needs_validation(type_.storage_type)
+    views = types.is_string_view(type_) or types.is_binary_view(type_)
+    return is_nested(type_) or bool(views)
 
 
 def update(hasher: Any, array: Any) -> bool:
@@ -232,7 +240,8 @@ def _update_strings(hasher: Any, array: Any, valid: Any) -> None:
         array.offset * (8 if large else 4),
     )
     if valid is not None and np.diff(offsets)[~valid].any():
-        # Arrow allows bytes under a null; take() leaves them out.
+        # Arrow allows bytes under a null; take() leaves them out, and trusts what it reads.
+        array.validate(full=True)
         _update_strings(hasher, array.take(pa.array(np.arange(len(array)))), valid)
         return
     first, last = int(offsets[0]), int(offsets[-1])

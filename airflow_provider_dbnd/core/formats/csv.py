@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.annotations import (
     data_type,
     is_stream,
@@ -17,17 +19,22 @@ from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat
 
 
 class CsvFormat(InterchangeFormat):
+    """Columns by commas."""
+
     name = "csv"
     separator = ","
 
+    @override
     def reader(self, container: str) -> Callable[..., Any] | None:
         reader = _READERS.get(container)
         return reader and partial(reader, self.separator)
 
+    @override
     def writer(self, container: str) -> Callable[..., None] | None:
         writer = _WRITERS.get(container)
         return writer and partial(writer, self.separator, self.compression)
 
+    @override
     def read(
         self,
         path: str,
@@ -45,6 +52,8 @@ class CsvFormat(InterchangeFormat):
 
 
 class TsvFormat(CsvFormat):
+    """Columns by tabs."""
+
     name = "tsv"
     separator = "\t"
 
@@ -56,7 +65,8 @@ def _read_pandas(separator: str, path: str, **options: Any) -> Any:
     exact = {} if "engine" in options else {"float_precision": "round_trip"}
     if "delimiter" not in options:
         options.setdefault("sep", separator)
-    return pd.read_csv(path, **exact, **options)
+    settings: Any = exact | options
+    return pd.read_csv(path, **settings)
 
 
 def _write_pandas(

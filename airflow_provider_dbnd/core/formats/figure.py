@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.digest import FILE_SCHEME, file_checksum
 from airflow_provider_dbnd.core.formats.annotations import data_type, type_name
-from airflow_provider_dbnd.core.formats.base import Written, own_options
+from airflow_provider_dbnd.core.formats.base import Format, Written, own_options
 from airflow_provider_dbnd.exceptions import FormatError
 
 #: The date of drawing would give every run another digest.
 _NO_DATE = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-class FigureFormat:
+class FigureFormat(Format):
+    """A picture in the format of the extension."""
+
     name = "figure"
 
     def __init__(self, extension: str = "png") -> None:
         self.picture = extension
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -28,6 +33,7 @@ class FigureFormat:
         checksum = file_checksum(path)
         return Written(digest=checksum.removeprefix(FILE_SCHEME), checksum=checksum)
 
+    @override
     def read(
         self,
         path: str,

@@ -8,17 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.digest import FILE_SCHEME, file_checksum
 from airflow_provider_dbnd.core.formats.annotations import data_type
-from airflow_provider_dbnd.core.formats.base import Written, reject_unknown_options
+from airflow_provider_dbnd.core.formats.base import Format, Written, reject_unknown_options
 from airflow_provider_dbnd.exceptions import FormatError
 
 
-class FileFormat:
+class FileFormat(Format):
     """Takes a path to a file, not a folder."""
 
     name = "file"
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -30,6 +33,7 @@ class FileFormat:
         checksum = file_checksum(path)
         return Written(digest=checksum.removeprefix(FILE_SCHEME), checksum=checksum)
 
+    @override
     def read(
         self,
         path: str,

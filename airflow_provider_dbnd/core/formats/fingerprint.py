@@ -11,7 +11,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -45,10 +45,12 @@ class Column:
     leaves: bytes
 
     def leaf(self, block: int) -> bytes:
+        """Return the hash of one block."""
         return self.leaves[block * SIZE : (block + 1) * SIZE]
 
     @property
     def hash(self) -> bytes:
+        """Cover name, type, dictionary and all blocks."""
         dictionary = (self.dictionary or "").encode()
         return digest_of([self.name.encode(), self.type.encode(), dictionary, self.leaves])
 
@@ -77,10 +79,8 @@ class Fingerprint:
 
     @property
     def schema(self) -> tuple[tuple[str, str], ...]:
+        """Return names and logical types."""
         return tuple((column.name, column.type) for column in self.columns)
-
-    def column(self, name: str) -> Column:
-        return next(column for column in self.columns if column.name == name)
 
     def to_bytes(self) -> bytes:
         """Serialise, for the metadata of a file."""
@@ -182,7 +182,7 @@ def leaf(array: Any) -> tuple[bytes, bool]:
 
 
 def verify(table: Any, columns: Mapping[str, Column], *, first_block: int, path: str) -> None:
-    """Compare *table*, cut out of a file at a block boundary, with what its fingerprint promises."""
+    """Compare *table*, cut out at a block boundary, with what its fingerprint promises."""
     expected: list[tuple[Column, int, Future[tuple[bytes, bool]]]] = []
     for name in table.column_names:
         column = columns[name]
@@ -191,6 +191,8 @@ def verify(table: Any, columns: Mapping[str, Column], *, first_block: int, path:
         for number, start in enumerate(range(0, table.num_rows, BLOCK_ROWS), first_block):
             block = data.slice(start, BLOCK_ROWS)
             expected.append((column, number, hashing_threads().submit(_leaf_of_chunks, block)))
+    # All of them, so that after an error no thread still reads a file that may be replaced.
+    wait([future for _, _, future in expected])
     for column, number, future in expected:
         try:
             found, filled = future.result()
@@ -210,17 +212,15 @@ def corrupted(path: str, expected: str, found: str) -> ArtifactCorruptedError:
 
 def _verify_structure(data: Any, column: Column, path: str) -> None:
     """Check what hashing itself relies on: dictionaries, and the offsets of nested values."""
-    import pyarrow as pa
-
     for chunk in data.chunks:
-        found = dictionary_hash(chunk)
+        try:
+            if canonical.needs_validation(data.type):
+                chunk.validate(full=True)
+            found = dictionary_hash(chunk)
+        except Exception as error:
+            raise corrupted(path, f"readable column {column.name!r}", repr(error)) from error
         if found != column.dictionary:
             raise corrupted(path, f"dictionary {column.dictionary} of {column.name!r}", str(found))
-        if canonical.is_nested(data.type):
-            try:
-                chunk.validate(full=True)
-            except pa.ArrowInvalid as error:
-                raise corrupted(path, f"valid column {column.name!r}", str(error)) from error
 
 
 def _leaf_of_chunks(block: Any) -> tuple[bytes, bool]:

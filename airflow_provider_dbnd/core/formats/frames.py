@@ -73,7 +73,7 @@ class Container(Protocol):
     """One in-memory type of tabular data."""
 
     def outgoing(self, value: Any) -> Outgoing:
-        """Turn *value* into batches, or refuse it with a FormatError that says what would be lost."""
+        """Turn *value* into batches; FormatError says what would be lost."""
 
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
         """Make a value of what is *stored*."""

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.digest import FILE_SCHEME, file_checksum
 from airflow_provider_dbnd.core.formats.annotations import is_stream, type_name
-from airflow_provider_dbnd.core.formats.base import Written, own_options
+from airflow_provider_dbnd.core.formats.base import Format, Written, own_options
 from airflow_provider_dbnd.core.formats.containers import (
     container_for_type,
     container_for_value,
@@ -28,7 +30,7 @@ LOSSY = "lossy"
 COMPRESSIONS = {"gz": "gzip", "bz2": "bz2", "xz": "xz", "zst": "zstd"}
 
 
-class InterchangeFormat:
+class InterchangeFormat(Format):
     """Base of these formats; a subclass names a reader and a writer for each engine."""
 
     name: str
@@ -44,6 +46,7 @@ class InterchangeFormat:
         """Return ``write(value, path, **options)``."""
         raise NotImplementedError
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -74,6 +77,7 @@ class InterchangeFormat:
             digest=digest, checksum=checksum, rows=fingerprint.rows, schema=fingerprint.schema
         )
 
+    @override
     def read(
         self,
         path: str,
@@ -94,7 +98,7 @@ class InterchangeFormat:
             return convert(reader(path, **options), type_)
         except (FileNotFoundError, FormatError):
             raise
-        # Every engine has errors of its own for bad files and bad options.
+        # Each engine has errors of its own for bad files and bad options.
         except Exception as error:
             raise FormatError(
                 f"{path} cannot be read as {self.name} into {type_name(type_)}: {error}"
@@ -131,12 +135,12 @@ def difference(expected: Fingerprint, found: Fingerprint) -> str:
     """Say in words where two fingerprints part."""
     if [c.name for c in expected.columns] != [c.name for c in found.columns]:
         return f"columns {_names(expected)} would come back as {_names(found)}"
-    for before, after in zip(expected.columns, found.columns):
+    for before, after in zip(expected.columns, found.columns, strict=True):
         if before.type != after.type:
             return f"column {before.name!r} of type {before.type} would come back as {after.type}"
     if expected.rows != found.rows:
         return f"{expected.rows} rows would come back as {found.rows}"
-    for before, after in zip(expected.columns, found.columns):
+    for before, after in zip(expected.columns, found.columns, strict=True):
         if before.hash != after.hash:
             return f"values of column {before.name!r} would come back changed"
     return f"index or dtypes {_plain(expected)} would come back as {_plain(found)}"

@@ -6,18 +6,26 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.digest import bytes_digest
 from airflow_provider_dbnd.core.formats.annotations import type_name
-from airflow_provider_dbnd.core.formats.base import Written, file_written, reject_unknown_options
+from airflow_provider_dbnd.core.formats.base import (
+    Format,
+    Written,
+    file_written,
+    reject_unknown_options,
+)
 from airflow_provider_dbnd.core.formats.same import same
 from airflow_provider_dbnd.exceptions import FormatError
 
 
-class JsonFormat:
+class JsonFormat(Format):
     """Writes what reading by the annotation, or else by the value's own type, gives back equal."""
 
     name = "json"
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -35,6 +43,7 @@ class JsonFormat:
             file.write(data)
         return file_written(path, bytes_digest(data))
 
+    @override
     def read(
         self,
         path: str,
@@ -96,7 +105,7 @@ def _from_json(data: bytes, type_: Any) -> Any:
 
 
 def _ordered(value: Any) -> Any:
-    """Put sets in an order, which otherwise changes from process to process and with it the digest."""
+    """Put sets in an order; their own changes from process to process, and the digest with it."""
     if type(value) in (set, frozenset):
         return sorted(map(_ordered, value), key=repr)
     if type(value) is dict:

@@ -7,26 +7,36 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat
 
 
 class JsonLinesFormat(InterchangeFormat):
+    """One object a line."""
+
     name = "jsonl"
 
+    @override
     def reader(self, container: str) -> Callable[..., Any] | None:
         return _LINE_READERS.get(container)
 
+    @override
     def writer(self, container: str) -> Callable[..., None] | None:
         writer = _LINE_WRITERS.get(container)
         return writer and partial(writer, self.compression)
 
 
 class JsonRecordsFormat(InterchangeFormat):
+    """One array of objects."""
+
     name = "records"
 
+    @override
     def reader(self, container: str) -> Callable[..., Any] | None:
         return _RECORD_READERS.get(container)
 
+    @override
     def writer(self, container: str) -> Callable[..., None] | None:
         writer = _RECORD_WRITERS.get(container)
         return writer and partial(writer, self.compression)
@@ -39,7 +49,7 @@ def _read_pandas_lines(path: str, **options: Any) -> Any:
 def _read_pandas(path: str, **options: Any) -> Any:
     import pandas as pd
 
-    # By default pandas misses the last digit of floats and takes columns named like dates for dates.
+    # By default pandas misses the last digit of floats and guesses dates by column names.
     exact = {"precise_float": True, "convert_dates": False}
     return pd.read_json(path, **{"orient": "records", **exact, **options})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -29,7 +29,7 @@ def read_many(
             f"types that can be put together: {', '.join(_CONCATENATE)}, or an Iterator of one"
         )
     parts = [format.read(path, type_, options=options) for path in paths]
-    for path, part in zip(paths[1:], parts[1:]):
+    for path, part in zip(paths[1:], parts[1:], strict=True):
         _check_columns(_columns(parts[0]), _columns(part), paths[0], path)
     return parts[0] if len(parts) == 1 else _CONCATENATE[name](parts)
 
@@ -57,6 +57,7 @@ def _text(columns: Mapping[Any, str]) -> str:
 
 def _concatenate_pandas(parts: list[Any]) -> Any:
     import pandas as pd
+
     from airflow_provider_dbnd.core.formats.containers.pandas_index import is_default
 
     counting = all(is_default(part.index) for part in parts)

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.digest import FILE_SCHEME
-from airflow_provider_dbnd.core.formats.base import Written, file_written, reject_unknown_options
+from airflow_provider_dbnd.core.formats.base import (
+    Format,
+    Written,
+    file_written,
+    reject_unknown_options,
+)
 from airflow_provider_dbnd.exceptions import FormatError
 
 
-class NpyFormat:
+class NpyFormat(Format):
+    """One array a file."""
+
     name = "npy"
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -37,6 +47,7 @@ class NpyFormat:
         # The file is the header (dtype, shape, order) and the data: its checksum names the data.
         return Written(digest=written.checksum.removeprefix(FILE_SCHEME), checksum=written.checksum)
 
+    @override
     def read(
         self,
         path: str,

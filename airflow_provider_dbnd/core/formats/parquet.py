@@ -10,17 +10,20 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats import canonical
 from airflow_provider_dbnd.core.formats.fingerprint import (
     BLOCK_ROWS,
     Fingerprint,
     Fingerprinter,
     corrupted,
+    dictionary_hash,
 )
 from airflow_provider_dbnd.core.formats.frames import Outgoing
 from airflow_provider_dbnd.core.formats.stored import StoredTable
 from airflow_provider_dbnd.core.formats.tabular import TabularFormat, check_fingerprint
-from airflow_provider_dbnd.exceptions import FormatError
+from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, FormatError
 
 FINGERPRINT_KEY = "dbnd.fingerprint"
 SCHEMA_KEY = "dbnd.schema"
@@ -31,9 +34,12 @@ ROW_GROUP_ROWS = 8 * BLOCK_ROWS
 
 
 class ParquetFormat(TabularFormat):
+    """Compressed columns, read in part where only some are wanted."""
+
     name = "parquet"
     write_options = ("compression", "compression_level", "row_group_size")
 
+    @override
     def write_batches(
         self, outgoing: Outgoing, path: str, options: Mapping[str, Any]
     ) -> Fingerprint:
@@ -65,6 +71,7 @@ class ParquetFormat(TabularFormat):
             ) from error
         return fingerprint
 
+    @override
     def open(self, path: str, *, checksum: str | None, digest: str | None) -> ParquetFile:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -75,15 +82,14 @@ class ParquetFormat(TabularFormat):
             metadata = reader.metadata.metadata or {}
             if FINGERPRINT_KEY.encode() in metadata:
                 fingerprint = Fingerprint.from_bytes(metadata[FINGERPRINT_KEY.encode()])
-            file = ParquetFile(path, reader, metadata, fingerprint)
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+            check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
+            return ParquetFile(path, reader, metadata, fingerprint)
+        except (FileNotFoundError, ArtifactCorruptedError):
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             if checksum or digest:
                 raise corrupted(path, "a parquet file", str(error)) from error
             raise FormatError(f"{path} is not a parquet file: {error}") from error
-        check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
-        return file
 
 
 class ParquetFile(StoredTable):
@@ -104,14 +110,13 @@ class ParquetFile(StoredTable):
         self._dictionaries: dict[str, Any] = {}
         if fingerprint is not None:
             schema = pa.ipc.read_schema(pa.py_buffer(_bytes(metadata[SCHEMA_KEY.encode()])))
-            batch = pa.ipc.open_stream(_bytes(metadata[DICTIONARIES_KEY.encode()]))
-            self._dictionaries = {
-                name: column.chunk(0).dictionary
-                for name, column in zip(batch.schema.names, batch.read_all().columns)
-            }
+            self._dictionaries = _verified_dictionaries(
+                _bytes(metadata[DICTIONARIES_KEY.encode()]), fingerprint
+            )
         super().__init__(path, schema, reader.metadata.num_rows, fingerprint)
         self._reader = reader
 
+    @override
     def read_rows(self, columns: list[str], start: int, stop: int) -> Any:
         import pyarrow as pa
 
@@ -174,7 +179,7 @@ def _dictionaries(batch: Any) -> Any:
 
     columns = {
         field.name: column.slice(0, 0)
-        for field, column in zip(batch.schema, batch.columns)
+        for field, column in zip(batch.schema, batch.columns, strict=True)
         if pa.types.is_dictionary(field.type)
     }
     sink = pa.BufferOutputStream()
@@ -182,6 +187,19 @@ def _dictionaries(batch: Any) -> Any:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_batch(table)
     return sink.getvalue()
+
+
+def _verified_dictionaries(data: bytes, fingerprint: Fingerprint) -> dict[str, Any]:
+    import pyarrow as pa
+
+    table = pa.ipc.open_stream(data).read_all()
+    arrays = {name: table.column(name).chunk(0) for name in table.column_names}
+    for column in fingerprint.columns:
+        if column.dictionary is not None:
+            arrays[column.name].dictionary.validate(full=True)
+            if dictionary_hash(arrays[column.name]) != column.dictionary:
+                raise ValueError(f"the categories of column {column.name!r} are damaged")
+    return {name: array.dictionary for name, array in arrays.items()}
 
 
 def _text(data: Any) -> str:

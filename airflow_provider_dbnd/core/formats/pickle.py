@@ -10,10 +10,13 @@ import pickle
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.digest import FILE_SCHEME, file_checksum
 from airflow_provider_dbnd.core.formats.annotations import type_name
 from airflow_provider_dbnd.core.formats.base import (
     ALLOW_PICKLE,
+    Format,
     Written,
     own_options,
     reject_unknown_options,
@@ -21,11 +24,14 @@ from airflow_provider_dbnd.core.formats.base import (
 from airflow_provider_dbnd.exceptions import FormatError
 
 
-class PickleFormat:
+class PickleFormat(Format):
+    """Python's own pickle; base of those like it."""
+
     name = "pickle"
     write_options: tuple[str, ...] = ()
     read_options: tuple[str, ...] = ()
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -40,6 +46,7 @@ class PickleFormat:
         checksum = file_checksum(path)
         return Written(digest=checksum.removeprefix(FILE_SCHEME), checksum=checksum)
 
+    @override
     def read(
         self,
         path: str,
@@ -61,25 +68,31 @@ class PickleFormat:
         except (pickle.UnpicklingError, EOFError, ValueError, KeyError, ImportError) as error:
             raise FormatError(f"{path} cannot be loaded by {self.name}: {error}") from error
 
-    def dump(self, value: Any, path: str, options: Mapping[str, Any]) -> None:
+    def dump(self, value: Any, path: str, options: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Write the object; *options* are checked."""
         with open(path, "wb") as file:
             pickle.dump(value, file, protocol=pickle.HIGHEST_PROTOCOL)
 
-    def load(self, path: str, options: Mapping[str, Any]) -> Any:
+    def load(self, path: str, options: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        """Load the object; *options* are checked."""
         with open(path, "rb") as file:
             return pickle.load(file)
 
 
 class JoblibFormat(PickleFormat):
+    """joblib, which stores large numpy arrays in the object well."""
+
     name = "joblib"
     write_options = ("compress",)
     read_options = ("mmap_mode",)
 
+    @override
     def dump(self, value: Any, path: str, options: Mapping[str, Any]) -> None:
         import joblib
 
         joblib.dump(value, path, **options)
 
+    @override
     def load(self, path: str, options: Mapping[str, Any]) -> Any:
         import joblib
 
@@ -92,11 +105,13 @@ class SkopsFormat(PickleFormat):
     name = "skops"
     read_options = ("trusted",)
 
+    @override
     def dump(self, value: Any, path: str, options: Mapping[str, Any]) -> None:
         from skops import io
 
         io.dump(value, path)
 
+    @override
     def load(self, path: str, options: Mapping[str, Any]) -> Any:
         from skops import io
 

@@ -23,8 +23,8 @@ from airflow_provider_dbnd.exceptions import FormatNotFoundError, MissingDepende
 
 ENTRY_POINT_GROUP = "airflow_provider_dbnd.formats"
 
-#: Stand in :attr:`FormatRow.types` for more than a class and its subclasses: all tables (frames,
-#: Arrow tables, iterators of them), whatever pydantic takes to JSON, exactly str and bytes, anything.
+#: Stand in :attr:`FormatRow.types` for more than a class: all tables (frames, Arrow tables,
+#: iterators of them), whatever pydantic takes to JSON, exactly str and bytes, anything.
 TABLE = "table"
 JSON = "json"
 STR = "str"
@@ -80,8 +80,15 @@ _ROWS: dict[str, FormatRow] = {}
 def register_format(row: FormatRow) -> None:
     """Add a format, or replace the one of its name.
 
-    >>> register_format(FormatRow(name="geo", target="geo_formats:GeoParquet",
-    ...                           extensions=("geoparquet",), types=("geopandas.GeoDataFrame",), loadable=True))
+    register_format(
+        FormatRow(
+            name="geo",
+            target="geo_formats:GeoParquet",
+            extensions=("geoparquet",),
+            types=("geopandas.GeoDataFrame",),
+            loadable=True,
+        )
+    )
     """
     _ROWS[row.name] = row
 
@@ -89,7 +96,7 @@ def register_format(row: FormatRow) -> None:
 def format_for_output(
     type_: Any, *, medium: Medium, name: str | None = None, extension: str | None = None
 ) -> tuple[Format, str]:
-    """Choose how to store a value of *type_*; returns the format and the extension to give the file.
+    """Choose how to store a value of *type_*; return the format and the file's extension.
 
     :param medium: tables are mapped from a local disk and compressed on remote storage
     :param name: the declared format (``output.csv``), or None
@@ -125,7 +132,7 @@ def extension_of(path: str) -> str:
     >>> extension_of("s3://bucket/2024.1/flights.csv.gz"), extension_of("a/b")
     ('csv.gz', '')
     """
-    name = path.split("?")[0].rpartition("/")[2].lower()
+    name = path.partition("?")[0].rpartition("/")[2].lower()
     stem, _, last = name.rpartition(".")
     if last in _COMPRESSIONS and "." in stem:
         return f"{stem.rpartition('.')[2]}.{last}"
@@ -219,7 +226,7 @@ def _extension_for(row: FormatRow, declared: str | None) -> str:
 
 
 def _plain_extension(extension: str | None) -> str:
-    """Return an extension without its dot and without that of a compression ("csv" of ".csv.gz")."""
+    """Return an extension without its dot and compression ("csv" of ".csv.gz")."""
     parts = (extension or "").lower().lstrip(".").split(".")
     if len(parts) > 1 and parts[-1] in _COMPRESSIONS:
         parts.pop()

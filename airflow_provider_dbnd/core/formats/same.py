@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -17,8 +18,8 @@ def same(left: Any, right: Any) -> bool:
         return same(list(left), list(right)) and all(same(left[key], right[key]) for key in left)
     if isinstance(left, (list, tuple)):
         return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, float) and left != left:
-        return bool(right != right)
+    if isinstance(left, float) and math.isnan(left):
+        return math.isnan(right)
     if hasattr(left, "__dict__") and not callable(left):
         return bool(left == right) and same(vars(left), vars(right))
     return bool(left == right)

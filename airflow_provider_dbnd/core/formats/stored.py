@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.canonical import logical_type
 from airflow_provider_dbnd.core.formats.fingerprint import (
     BLOCK_ROWS,
@@ -13,11 +15,11 @@ from airflow_provider_dbnd.core.formats.fingerprint import (
     corrupted,
     verify,
 )
-from airflow_provider_dbnd.core.formats.frames import Loaded
+from airflow_provider_dbnd.core.formats.frames import Loaded, Stored
 from airflow_provider_dbnd.exceptions import FormatError
 
 
-class StoredTable:
+class StoredTable(Stored):
     """A tabular file opened for reading; whatever is read is verified against its fingerprint.
 
     A file written by others has no fingerprint and is read as it is.
@@ -40,9 +42,11 @@ class StoredTable:
                     path, f"{fingerprint.rows} rows of {fingerprint.schema}", f"{rows} of {found}"
                 )
 
+    @override
     def load(self, columns: list[str] | None = None, rows: tuple[int, int] | None = None) -> Loaded:
         return self._load(columns, rows, memory=self.memory())
 
+    @override
     def stream(self, columns: list[str] | None = None) -> Iterator[Loaded]:
         for start in range(0, max(self.rows, 1), BLOCK_ROWS):
             # Without the map a container makes buffers of its own where it needs writable ones,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_dbnd.core.formats.base import Written, reject_unknown_options
+from typing_extensions import override
+
+from airflow_provider_dbnd.core.formats.base import Format, Written, reject_unknown_options
 from airflow_provider_dbnd.core.formats.containers import container_for_type, container_for_value
 from airflow_provider_dbnd.core.formats.fingerprint import CHECKSUM_SCHEME, Fingerprint, corrupted
 from airflow_provider_dbnd.core.formats.frames import Outgoing, Stored
@@ -14,12 +16,13 @@ from airflow_provider_dbnd.core.formats.frames import Outgoing, Stored
 READ_OPTIONS = ("columns", "rows")
 
 
-class TabularFormat:
+class TabularFormat(Format):
     """A format that stores Arrow batches together with their fingerprint."""
 
     name: str
     write_options: tuple[str, ...] = ()
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -33,6 +36,7 @@ class TabularFormat:
             schema=fingerprint.schema,
         )
 
+    @override
     def read(
         self,
         path: str,

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.digest import bytes_digest
-from airflow_provider_dbnd.core.formats.base import Written, file_written, reject_unknown_options
+from airflow_provider_dbnd.core.formats.base import (
+    Format,
+    Written,
+    file_written,
+    reject_unknown_options,
+)
 from airflow_provider_dbnd.exceptions import FormatError
 
 
-class TextFormat:
+class TextFormat(Format):
+    """One str a file."""
+
     name = "text"
 
+    @override
     def write(
         self, value: Any, path: str, *, options: Mapping[str, Any], type_: Any = None
     ) -> Written:
@@ -25,6 +35,7 @@ class TextFormat:
             file.write(data)
         return file_written(path, bytes_digest(data))
 
+    @override
     def read(
         self,
         path: str,

@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.fingerprint import blocks
-from airflow_provider_dbnd.core.formats.frames import Loaded, Outgoing, Stored
+from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
 from airflow_provider_dbnd.exceptions import FormatError
 
 ENGINE = "arrow"
@@ -16,23 +18,32 @@ ENGINE = "arrow"
 _DERIVED_METADATA = (b"ARROW:", b"PARQUET:", b"_PL_")
 
 
-class ArrowTable:
+class ArrowTable(Container):
+    """A table in memory."""
+
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         return Outgoing.of_table(value, schema_extras(value.schema))
 
+    @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
         return self.from_arrow(stored.load(options.get("columns"), options.get("rows")))
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         return loaded.table
 
 
 class ArrowBatch(ArrowTable):
+    """One record batch; chunks are put together on reading."""
+
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         import pyarrow as pa
 
         return super().outgoing(pa.Table.from_batches([value]))
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         import pyarrow as pa
 
@@ -43,9 +54,11 @@ class ArrowBatch(ArrowTable):
 class ArrowReader(ArrowTable):
     """Streams both ways, in constant memory."""
 
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         return streamed(value.schema, iter(value))
 
+    @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
         import pyarrow as pa
 
@@ -57,6 +70,7 @@ class ArrowReader(ArrowTable):
         batches = (batch for part in parts for batch in part.table.to_batches())
         return pa.RecordBatchReader.from_batches(schema, batches)
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         return loaded.table.to_reader()
 
@@ -64,9 +78,11 @@ class ArrowReader(ArrowTable):
 class ArrowDataset(ArrowTable):
     """Read lazily, so verified as a whole before it is handed out."""
 
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         return streamed(value.schema, value.to_batches())
 
+    @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
         from pyarrow import dataset
 
@@ -74,6 +90,7 @@ class ArrowDataset(ArrowTable):
             pass
         return dataset.dataset(stored.path, format=stored.format)
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         from pyarrow import dataset
 

@@ -28,7 +28,7 @@ def to_arrow(values: Any, name: str) -> Any:
     dtype = values.dtype
     if isinstance(dtype, pd.SparseDtype):
         raise _lost(name, dtype, "sparse storage", "use .sparse.to_dense()")
-    if dtype == object:
+    if pd.api.types.is_object_dtype(dtype):
         return objects_to_arrow(values, name)
     try:
         array = pa.array(values, from_pandas=True)
@@ -49,7 +49,8 @@ def tag_of(dtype: Any, type_: Any) -> str | None:
         return f"category[{inner}]" if inner else None
     if dtype == natural_dtype(type_):
         # What pandas makes of nested Arrow values are arrays, not the lists and dicts there were.
-        return _OBJECT if dtype == object and canonical.is_nested(type_) else None
+        nested_objects = pd.api.types.is_object_dtype(dtype) and canonical.is_nested(type_)
+        return _OBJECT if nested_objects else None
     if isinstance(dtype, pd.ArrowDtype):
         return _ARROW_BACKED
     if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:
@@ -76,15 +77,16 @@ def to_pandas(column: Any, tag: str | None, *, filled: bool, memory: Any) -> Any
     array = _one_chunk(column)
     if pa.types.is_dictionary(array.type):
         return _categorical(array, tag, filled=filled, memory=memory)
-    dtype = dtype_of(tag, array.type)
-    if dtype == object:
+    dtype: Any = dtype_of(tag, array.type)
+    if pd.api.types.is_object_dtype(dtype):
         return objects_from_arrow(array, exact=tag == _OBJECT)
     if isinstance(dtype, _nullable_dtypes()):
         return _nullable(array, dtype, memory)
     if isinstance(dtype, pd.DatetimeTZDtype) or _is_plain(dtype):
         return _plain(array, dtype, filled=filled, memory=memory)
     if isinstance(dtype, pd.api.extensions.ExtensionDtype):
-        return dtype.__from_arrow__(array)
+        extension: Any = dtype
+        return extension.__from_arrow__(array)
     return array.to_pandas().array
 
 

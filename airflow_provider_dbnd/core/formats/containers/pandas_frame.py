@@ -6,26 +6,33 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.containers import pandas_columns as columns
 from airflow_provider_dbnd.core.formats.containers import pandas_index as indexes
-from airflow_provider_dbnd.core.formats.frames import Loaded, Outgoing, Stored
+from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
 from airflow_provider_dbnd.core.formats.same import same
 from airflow_provider_dbnd.exceptions import FormatError
 
 ENGINE = "pandas"
 
 
-class PandasFrame:
+class PandasFrame(Container):
+    """A frame comes back with the same dtypes, index, labels and attrs."""
+
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         table, note = frame_to_arrow(value)
         return Outgoing.of_table(table, {ENGINE: note} if note else {})
 
+    @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
         wanted = options.get("columns")
         if wanted is not None:
             wanted = _stored_columns(wanted, stored.extras.get(ENGINE, {}), stored.schema)
         return self.from_arrow(stored.load(wanted, options.get("rows")))
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         return frame_from_arrow(loaded)
 
@@ -46,7 +53,8 @@ def frame_to_arrow(frame: Any) -> tuple[Any, dict[str, Any]]:
     }
     note: dict[str, Any] = {}
     tags = {
-        name: columns.tag_of(dtype, arrays[name].type) for name, dtype in zip(names, frame.dtypes)
+        name: columns.tag_of(dtype, arrays[name].type)
+        for name, dtype in zip(names, frame.dtypes, strict=True)
     }
     if tags := {name: tag for name, tag in tags.items() if tag is not None}:
         note["dtypes"] = tags
@@ -135,7 +143,9 @@ def _check_restored(frame: Any, table: Any, note: dict[str, Any]) -> None:
     """Refuse a frame whose dtypes would come back changed, tried on none of its rows."""
     empty = Loaded(table=table.slice(0, 0), schema=table.schema, extras={ENGINE: note}, whole=False)
     restored = frame_from_arrow(empty)
-    for name, expected, found in zip(table.column_names, frame.dtypes, restored.dtypes):
+    for name, expected, found in zip(
+        table.column_names, frame.dtypes, restored.dtypes, strict=False
+    ):
         _check_same_dtype(f"column {name!r}", expected, found)
     for number in range(frame.index.nlevels):
         expected = frame.index.get_level_values(number).dtype
@@ -178,13 +188,13 @@ def _stored_columns(wanted: list[Any], note: Mapping[str, Any], schema: Any) -> 
     names = _data_names(note, schema)
     if "columns" in note:
         labels = list(indexes.labels_from_note(note["columns"]))
-        by_label = dict(zip(labels, names))
+        by_label = dict(zip(labels, names, strict=True))
         wanted = [by_label.get(label, label) for label in wanted]
     return [*map(str, wanted), *indexes.level_columns(note.get("index"))]
 
 
 def part_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the extras of one part of a stream, where an index that just counts on says nothing."""
+    """Return the extras of a part of a stream, where an index that counts on says nothing."""
     note = dict(extras.get(ENGINE, {}))
     if indexes.is_counting(note.get("index")):
         del note["index"]

@@ -59,7 +59,8 @@ def to_pandas(
         return pd.RangeIndex(first, first + rows)
     names = [label(name) for name in note["names"]]
     if "range" in note:
-        stored = pd.RangeIndex(*note["range"], name=names[0])
+        start, stop, step = note["range"]
+        stored = pd.RangeIndex(start, stop, step, name=names[0])
         return stored if whole else stored[first : first + rows]
     levels = [level(f"{LEVEL_PREFIX}{n}__", tag) for n, tag in enumerate(note["tags"])]
     if note["multi"]:
@@ -105,10 +106,11 @@ def labels_from_note(note: dict[str, Any]) -> Any:
 
     names = [label(name) for name in note["names"]]
     if "range" in note:
-        return pd.RangeIndex(*note["range"], name=names[0])
+        start, stop, step = note["range"]
+        return pd.RangeIndex(start, stop, step, name=names[0])
     levels = [
         pd.Index([label(value) for value in values], dtype=dtype)
-        for values, dtype in zip(note["labels"], note["dtypes"])
+        for values, dtype in zip(note["labels"], note["dtypes"], strict=True)
     ]
     if note["multi"]:
         return pd.MultiIndex.from_arrays(levels, names=names)
@@ -152,5 +154,5 @@ def _has_freq(index: Any) -> bool:
 
 
 def is_counting(note: Any) -> bool:
-    """Tell whether a note is of an index that counts rows by one, from wherever and without name."""
+    """Tell whether a note is of a nameless index that counts rows by one, from wherever."""
     return bool(note) and "range" in note and note["range"][2] == 1 and note["names"] == [None]

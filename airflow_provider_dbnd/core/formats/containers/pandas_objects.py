@@ -20,7 +20,7 @@ def objects_to_arrow(values: Any, name: str) -> Any:
             f"column {name!r} holds Python objects that are not of one storable type: {error}; "
             "give the column a dtype"
         ) from error
-    for item, restored in zip(items, objects_from_arrow(array, exact=True)):
+    for item, restored in zip(items, objects_from_arrow(array, exact=True), strict=True):
         if not same(item, restored):
             raise FormatError(
                 f"column {name!r} of dtype object would not come back equal: "

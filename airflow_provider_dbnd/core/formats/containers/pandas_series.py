@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.containers import pandas_frame
 from airflow_provider_dbnd.core.formats.containers.pandas_index import check_label, label
-from airflow_provider_dbnd.core.formats.frames import Loaded, Outgoing, Stored
+from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
 from airflow_provider_dbnd.exceptions import FormatError
 
 ENGINE = "series"
 _COLUMN = "values"
 
 
-class PandasSeries:
+class PandasSeries(Container):
+    """A Series comes back with its name and index too."""
+
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         frame = value.to_frame(_COLUMN)
         frame.attrs = value.attrs
@@ -24,9 +29,11 @@ class PandasSeries:
             extras[pandas_frame.ENGINE] = note
         return Outgoing.of_table(table, extras)
 
+    @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
         return self.from_arrow(stored.load(None, options.get("rows")))
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         frame = pandas_frame.frame_from_arrow(loaded)
         if len(frame.columns) != 1:

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.containers.arrow_table import streamed
-from airflow_provider_dbnd.core.formats.frames import Loaded, Outgoing, Stored
+from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
 from airflow_provider_dbnd.exceptions import FormatError
 
 ENGINE = "polars"
 _SERIES = "polars.series"
 
 
-class PolarsFrame:
+class PolarsFrame(Container):
+    """A frame in memory."""
+
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         table = _to_arrow(value)
         return Outgoing.of_table(table, _extras(value, table))
 
+    @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
         return self.from_arrow(stored.load(options.get("columns"), options.get("rows")))
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         import polars as pl
 
@@ -31,11 +38,15 @@ class PolarsFrame:
 
 
 class PolarsSeries(PolarsFrame):
+    """A frame of one column."""
+
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         part = super().outgoing(value.to_frame())
         extras = {**part.extras, _SERIES: True}
         return Outgoing(schema=part.schema, batches=part.batches, extras=extras)
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         frame = super().from_arrow(loaded)
         if frame.width != 1:
@@ -49,12 +60,14 @@ class PolarsSeries(PolarsFrame):
 class PolarsLazyFrame(PolarsFrame):
     """Written in batches as they are computed; read lazily, so verified as a whole beforehand."""
 
+    @override
     def outgoing(self, value: Any) -> Outgoing:
         empty = _to_arrow(value.head(0).collect())
         extras = _extras(value.head(0).collect(), empty)
         part = streamed(empty.schema, _batches(value, empty.schema))
         return Outgoing(schema=part.schema, batches=part.batches, extras=extras)
 
+    @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
         import polars as pl
 
@@ -65,6 +78,7 @@ class PolarsLazyFrame(PolarsFrame):
         lazy = scan(stored.path)
         return lazy.select(columns) if columns else lazy
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         return super().from_arrow(loaded).lazy()
 
@@ -87,7 +101,7 @@ def _batches(lazy: Any, schema: Any) -> Iterator[Any]:
 
 
 def _extras(frame: Any, table: Any) -> dict[str, Any]:
-    """Note the dtypes that Arrow's types alone do not say, refusing what would come back changed."""
+    """Note the dtypes Arrow's types do not say, refusing what would come back changed."""
     import polars as pl
 
     empty = table.slice(0, 0)

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_provider_dbnd.core.formats.fingerprint import blocks
 from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
 from airflow_provider_dbnd.exceptions import FormatError
 
 
-class Stream:
+class Stream(Container):
     """An iterator of the tables of another container.
 
     :param item: the container to read parts into; writing goes by the type of what is yielded
@@ -20,6 +22,7 @@ class Stream:
     def __init__(self, item: Container | None) -> None:
         self._item = item
 
+    @override
     def outgoing(self, value: Iterator[Any]) -> Outgoing:
         parts = enumerate(map(_outgoing, value), 1)
         _, first = next(parts, (0, None))
@@ -35,9 +38,11 @@ class Stream:
             extras=first.extras,
         )
 
+    @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Iterator[Any]:
         return map(self.from_arrow, stored.stream(options.get("columns")))
 
+    @override
     def from_arrow(self, loaded: Loaded) -> Any:
         if self._item is None:
             raise FormatError("an iterator is read by its annotation: Iterator[pandas.DataFrame]")
