@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine
 
 CHUNK = 64 * 1024
 
@@ -78,8 +79,8 @@ async def serve(listen: int, host: str, port: int, *, latency: float, rate: floa
         await server.serve_forever()
 
 
-async def _first_end(*directions: object) -> None:
-    tasks = [asyncio.ensure_future(each) for each in directions]  # type: ignore[arg-type]
+async def _first_end(*directions: Coroutine[None, None, None]) -> None:
+    tasks = [asyncio.ensure_future(each) for each in directions]
     _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()

@@ -1,7 +1,7 @@
 """A DAG written by hand that mixes our tasks with Airflow's own, data flowing both ways.
 
-You will see a native ``@task`` give our task a URI, our task give a native one the data and a
-``BashOperator`` a small value in a template, and ``>>`` order them. XCom holds references all along.
+You will see a native ``@task`` give our task a path, our tasks give a native one the data and a
+``BashOperator`` a value in a template, and ``>>`` order them. XCom holds references all along.
 
     airflow dags test mixed_operators
     dbnd run dags_examples/mixed_operators.py:coldest --set raw=dags_examples/data/raw.csv
@@ -9,6 +9,7 @@ You will see a native ``@task`` give our task a URI, our task give a native one 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
@@ -24,7 +25,7 @@ def choose_file() -> str:
     return str(Path(__file__).parent / "data" / "raw.csv")
 
 
-@task(retries=1)
+@task(retries=2, retry_delay=timedelta(seconds=5))
 def coldest(raw: DataFrame, rows: int = 5) -> DataFrame:
     log_metric("rows", len(raw))
     return raw.nsmallest(rows, "temp")
@@ -45,6 +46,6 @@ with DAG("mixed_operators", schedule=None, tags=["dbnd"]) as dag:
     start = BashOperator(task_id="start", bash_command="echo starting")
     rows = coldest(choose_file())
     temperature = lowest(rows)
-    report = BashOperator(task_id="report", bash_command="echo lowest: {{ ti.xcom_pull('lowest') }}")
+    report = BashOperator(task_id="report", bash_command="echo {{ ti.xcom_pull('lowest') }} F")
     start >> rows
     [temperature, count(rows)] >> report

@@ -46,7 +46,9 @@ def gap(day: DataFrame, night: DataFrame) -> float:
 
 
 @pipeline
-def nested(this_year: DataFrame = "data/raw.csv", last_year: DataFrame = "data/raw.csv") -> tuple[float, float]:
+def nested(
+    this_year: DataFrame = "data/raw.csv", last_year: DataFrame = "data/raw.csv"
+) -> tuple[float, float]:
     now, before = prepare(this_year), prepare(last_year)
     return gap(now.day, now.night), gap(before.day, before.night)
 

@@ -1,10 +1,10 @@
-"""Every kind of parameter, from the signature: checked, in the trigger form, printed with its source.
+"""Every kind of parameter, from the signature: checked, and printed with its source.
 
-You will see values from defaults, ``dbnd.toml`` beside this file, the environment and flags; and a wrong
-one refused with what was expected. In Airflow the same fields are the form of "Trigger".
+You will see values from defaults, ``dbnd.toml`` beside this file, the environment and flags; and a
+wrong one refused with what was expected. In Airflow the same fields are the form of "Trigger".
 
-    dbnd run dags_examples/parameters.py --set season=WINTER --set horizon=36h --set 'grid={"width": 5}'
-    dbnd run dags_examples/parameters.py --env prod
+    dbnd run dags_examples/parameters.py --set season=WINTER --set 'grid={"width": 5}'
+    dbnd show dags_examples/parameters.py --env prod
     DBND__FORECAST__ALPHA=7 dbnd run dags_examples/parameters.py
 """
 
@@ -43,29 +43,35 @@ class Limits(BaseModel, frozen=True):
 
 
 @task
-def plan(day: date, horizon: timedelta, season: Season, columns: list[str]) -> str:
-    return f"{', '.join(columns)} from {day} to {day + horizon}, {season.name.lower()}"
+def plan(
+    day: date, horizon: timedelta, season: Season, columns: list[str], note: str | None
+) -> str:
+    until = day + horizon
+    return f"{', '.join(columns)} from {day} to {until}, {season.name.lower()}, note {note}"
 
 
-@task
-def draw(grid: Grid, limits: Limits, alpha: float, method: str, note: str | None, token: Annotated[str, parameter(hidden=True)]) -> str:
-    return f"{grid.width}x{grid.height} {method} {limits.low:g}..{limits.high:g} alpha {alpha:g} {note or '-'} {len(token)}"
+@task(token=parameter(hidden=True))
+def draw(grid: Grid, limits: Limits, alpha: float, method: str, token: str) -> str:
+    look = f"{grid.width}x{grid.height} from {limits.low:g} to {limits.high:g}"
+    return f"{look}, {method}, alpha {alpha:g}, token of {len(token)}"
 
 
 @pipeline
 def forecast(
+    *,
     alpha: Annotated[float, parameter(ge=0, le=1, description="smoothing: 0 none, 1 full")] = 0.1,
-    method: Literal["mean", "median"] = "mean",
+    method: Annotated[str, parameter(choices=("mean", "median"))] = "mean",
     season: Season = Season.SUMMER,
     horizon: timedelta = timedelta(days=2),
-    columns: Annotated[list[str], parameter(min_length=1)] = ["temp", "humid"],  # noqa: B006
-    grid: Grid = Grid(),  # noqa: B008
+    columns: list[Literal["temp", "humid", "wind"]] = ["temp", "humid"],  # noqa: B006
+    grid: Grid = Grid(),
     limits: Limits = Limits(),  # noqa: B008
     note: str | None = None,
-    token: Annotated[str, parameter(hidden=True)] = "secret",
+    token: Annotated[str, parameter(hidden=True)] = "",
     day: date = LOGICAL_DATE,
 ) -> tuple[str, str]:
-    return plan(day, horizon, season, columns), draw(grid, limits, alpha, method, note, token)
+    outlook = plan(day, horizon, season, columns, note)
+    return outlook, draw(grid, limits, alpha, method, token)
 
 
 dag = forecast.as_dag(schedule=None, tags=["dbnd"])

@@ -12,16 +12,18 @@ import resource
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from pandas import DataFrame
 
-from airflow_provider_dbnd import log_metric, pipeline, task
+from airflow_provider_dbnd import log_metrics, pipeline, task
 
 
 @task
 def readings(parts: int, rows: int) -> Iterator[DataFrame]:
     random = np.random.default_rng(0)
     for part in range(parts):
-        yield DataFrame({"sensor": random.integers(0, 8, rows), "part": part, "value": random.normal(size=rows)})
+        sensors, values = random.integers(0, 8, rows), random.normal(size=rows)
+        yield DataFrame({"sensor": sensors, "part": part, "value": values})
 
 
 @task
@@ -31,10 +33,11 @@ def outliers(readings: Iterator[DataFrame], limit: float = 4.0) -> Iterator[Data
 
 
 @task
-def per_sensor(outliers: DataFrame) -> dict[str, int]:
-    log_metric("peak_mb", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-    log_metric("outliers", len(outliers))
-    return {str(sensor): int(count) for sensor, count in outliers["sensor"].value_counts().sort_index().items()}
+def per_sensor(outliers: Iterator[DataFrame]) -> dict[str, int]:
+    found = pd.concat(outliers)["sensor"].value_counts().sort_index()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    log_metrics({"outliers": found.sum(), "peak_mb": peak // 1024})
+    return {str(sensor): int(count) for sensor, count in found.items()}
 
 
 @pipeline

@@ -27,7 +27,8 @@ def load_wines() -> DataFrame:
 def split(wines: DataFrame, test_share: float = 0.3) -> tuple[DataFrame, DataFrame]:
     from sklearn.model_selection import train_test_split
 
-    train, test = train_test_split(wines, test_size=test_share, stratify=wines["target"], random_state=0)
+    kinds = wines["target"]
+    train, test = train_test_split(wines, test_size=test_share, stratify=kinds, random_state=0)
     return train, test
 
 
@@ -36,7 +37,8 @@ def try_depth(train: DataFrame, depth: int) -> dict[str, float]:
     """Return the accuracy of one candidate, by cross-validation."""
     from sklearn.model_selection import cross_val_score
 
-    accuracy = cross_val_score(_model(depth), train.drop(columns="target"), train["target"], cv=5).mean()
+    measured = train.drop(columns="target")
+    accuracy = cross_val_score(_model(depth), measured, train["target"], cv=5).mean()
     log_metric("accuracy", accuracy)
     return {"depth": depth, "accuracy": float(accuracy)}
 
@@ -62,7 +64,7 @@ def _model(depth: int) -> Any:
 
 
 @pipeline
-def wine_quality(depths: list[int] = [1, 2, 4], test_share: float = 0.3) -> float:  # noqa: B006 - never changed
+def wine_quality(depths: list[int] = [1, 2, 4], test_share: float = 0.3) -> float:  # noqa: B006
     train, test = split(load_wines(), test_share)
     candidates = try_depth.partial(train=train).expand(depth=depths)
     return evaluate(fit_best(train, candidates), test)

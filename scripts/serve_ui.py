@@ -43,7 +43,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.2)
 
 
-def interrupted(number: int, frame: FrameType | None) -> None:
+def interrupted(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
@@ -52,13 +52,20 @@ def main() -> int:
     signal.signal(signal.SIGTERM, interrupted)
     with LOG.open("wb") as log:
         process = subprocess.Popen(
-            ["airflow", "standalone"], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+            ["airflow", "standalone"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
     try:
         print(f"Starting Airflow (log: {LOG})", flush=True)
         while not answers():
             if process.poll() is not None:
-                print(f"Airflow stopped with exit code {process.returncode}; see {LOG}", file=sys.stderr)
+                print(
+                    f"Airflow stopped with exit code {process.returncode}; see {LOG}",
+                    file=sys.stderr,
+                )
                 return 1
             time.sleep(0.5)
         passwords = json.loads((HOME / "simple_auth_manager_passwords.json.generated").read_text())

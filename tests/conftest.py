@@ -16,7 +16,9 @@ HOME = tempfile.mkdtemp(prefix="dbnd-airflow-")
 DAGS = os.path.join(HOME, "dags")
 
 # Airflow reads its configuration when it is first imported, so this comes before any test module.
-for name in [n for n in os.environ if n.startswith(("AIRFLOW", "DBND__", "DBND_STORE", "DBND_ENV"))]:
+for name in [
+    n for n in os.environ if n.startswith(("AIRFLOW", "DBND__", "DBND_STORE", "DBND_ENV"))
+]:
     del os.environ[name]
 os.makedirs(DAGS)
 os.environ.update(
@@ -51,7 +53,9 @@ def parse_dag(airflow_db: str) -> Iterator[Callable[..., Any]]:
             path = Path(airflow_db) / source.name
             shutil.copy(source, path)
         else:
-            path = Path(airflow_db) / f"dag_{len(list(Path(airflow_db).iterdir()))}_{os.getpid()}.py"
+            path = (
+                Path(airflow_db) / f"dag_{len(list(Path(airflow_db).iterdir()))}_{os.getpid()}.py"
+            )
             path.write_text(source)
         made.append(path)
         bag = dag_bag(str(path))

@@ -10,16 +10,16 @@ def get_commands() -> list[Any]:
     """Return the commands for Airflow's CLI; called on every ``airflow`` invocation."""
     import argparse
 
-    from airflow.cli.cli_config import ActionCommand, Arg
+    from airflow.cli import cli_config
+
+    _arg: Any = cli_config.Arg  # untyped
 
     return [
-        ActionCommand(
+        cli_config.ActionCommand(
             name="dbnd",
             help="Run, inspect and debug typed pipelines (dbnd --help)",
             func=_run,
-            args=(
-                Arg(("arguments",), nargs=argparse.REMAINDER, help="arguments of the dbnd command"),
-            ),
+            args=(_arg(("arguments",), nargs=argparse.REMAINDER, help="arguments of dbnd"),),
         )
     ]
 

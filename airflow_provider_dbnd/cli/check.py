@@ -75,8 +75,8 @@ def _check_dag(dag: Any) -> Iterator[tuple[str, str]]:
     ):
         yield (
             "warning",
-            f"the store {settings.store} ({settings.store_source}) is a local path, but {executor} runs tasks on "
-            "several machines. Set [dbnd] store to a bucket.",
+            f"the store {settings.store} ({settings.store_source}) is a local path, but "
+            f"{executor} runs tasks on several machines. Set [dbnd] store to a bucket.",
         )
     fixed = sorted({p.key for b in bindings for p in b.dag.parameters.values() if p.fixed})
     if fixed:

@@ -25,7 +25,7 @@ def _dag_bag_class() -> Any:
     try:
         from airflow.dag_processing.dagbag import BundleDagBag
     except ImportError:  # Airflow 3.1
-        from airflow.models.dagbag import BundleDagBag
+        from airflow.models.dagbag import BundleDagBag  # type: ignore[no-redef, unused-ignore]
     return BundleDagBag
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TypeAlias
 
@@ -14,6 +16,8 @@ from airflow_provider_dbnd.decorators.pipeline import Pipeline
 from airflow_provider_dbnd.decorators.task import Task
 from airflow_provider_dbnd.exceptions import ConfigurationError
 
+_IMPORTLIB = importlib.__file__
+
 Runnable: TypeAlias = "Pipeline[..., object] | Task[..., object]"
 
 
@@ -21,19 +25,53 @@ def load_module(target: str) -> ModuleType:
     """Import a file by path, or a module by its dotted name."""
     if not target.endswith(".py") and os.sep not in target:
         sys.path.insert(0, os.getcwd())
-        return importlib.import_module(target)
+        with _import_errors(target):
+            return importlib.import_module(target)
     path = os.path.abspath(target)
     if not os.path.isfile(path):
         raise ConfigurationError(f"No such file: {target}.")
-    name = os.path.splitext(os.path.basename(path))[0]
+    name = _free_name(os.path.splitext(os.path.basename(path))[0])
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{target} is not a Python file (.py).")
     module = importlib.util.module_from_spec(spec)
     # As for a script: files beside this one can be imported.
     sys.path.insert(0, os.path.dirname(path))
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        with _import_errors(target):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
+
+
+def _free_name(name: str) -> str:
+    """Return a module name that hides no module: a file may be called as one of the library's."""
+    while name in sys.modules or name in sys.stdlib_module_names:
+        name += "_"
+    return name
+
+
+@contextlib.contextmanager
+def _import_errors(target: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:
+        raise ConfigurationError(
+            f"{target} cannot be imported:\n{user_traceback(exc).rstrip()}"
+        ) from exc
+
+
+def user_traceback(error: BaseException) -> str:
+    """Return the traceback without the frames of this package and of Python's import system."""
+    import traceback
+
+    noise = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen ")
+    frames = traceback.extract_tb(error.__traceback__)
+    kept = [f for f in frames if not f.filename.startswith(noise) and f.filename != _IMPORTLIB]
+    return "".join((*traceback.format_list(kept), *traceback.format_exception_only(error)))
 
 
 def runnables(module: ModuleType) -> dict[str, Runnable]:
@@ -54,16 +92,12 @@ def find(target: str) -> Runnable:
                 f"{place} has no task or pipeline {name!r}{did_you_mean(name, found)}"
             )
         return found[name]
-    pipelines = [r for r in found.values() if isinstance(r, Pipeline)]
-    candidates = pipelines or list(found.values())
-    if len(candidates) == 1:
-        return candidates[0]
+    candidates = {n: r for n, r in found.items() if isinstance(r, Pipeline)} or found
     if not candidates:
-        raise ConfigurationError(f"{place} has no function decorated with @pipeline or @task.")
-    names = ", ".join(sorted(n for n, r in found.items() if r in candidates))
-    raise ConfigurationError(f"{place} has several: {names}. Name one: {place}:NAME.")
-
-
-def folder_of(runnable: Runnable) -> str:
-    """Return the folder of the file that defines *runnable*: where its relative paths start."""
-    return os.path.dirname(os.path.abspath(runnable.definition.function.__code__.co_filename))
+        raise ConfigurationError(
+            f"{place} has no function decorated with @pipeline or @task of airflow_provider_dbnd."
+        )
+    if len(set(map(id, candidates.values()))) > 1:
+        names = ", ".join(sorted(candidates))
+        raise ConfigurationError(f"{place} has several: {names}. Name one: {place}:NAME.")
+    return next(iter(candidates.values()))

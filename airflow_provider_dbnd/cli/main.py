@@ -19,6 +19,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+#: Exit codes beside 0 and 1 (a task or a check failed): a wrong command or input; Ctrl-C.
+WRONG, INTERRUPTED = 2, 130
+
 Target = Annotated[
     str, typer.Argument(help="FILE.py[:NAME] or package.module[:NAME].", show_default=False)
 ]
@@ -29,7 +32,8 @@ Assignments = Annotated[
     ),
 ]
 Environment = Annotated[
-    Optional[str], typer.Option("--env", "-e", help="Use [environments.ENV] of dbnd.toml.")
+    Optional[str],
+    typer.Option("--env", "-e", metavar="ENV", help="Use [environments.ENV] of dbnd.toml."),
 ]
 
 
@@ -40,12 +44,12 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def options(
+def _options(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log what is read, written and measured.")
     ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     logging.basicConfig(
@@ -58,23 +62,33 @@ def options(
 @app.command()
 def run(
     target: Target,
+    *,
     assignments: Assignments = None,
     environment: Environment = None,
     describe: Annotated[
-        bool, typer.Option("--describe", help="Show what would run, with parameters; run nothing.")
+        bool, typer.Option("--describe", help="Show what would run; run nothing.")
     ] = False,
     parallel: Annotated[
-        int, typer.Option("--parallel", "-p", min=1, help="Tasks at once (threads).")
+        int, typer.Option("--parallel", "-p", metavar="N", min=1, help="Run up to N tasks at once.")
     ] = 1,
     date: Annotated[
-        Optional[str], typer.Option("--date", help="Logical date of the run; today if not given.")
+        Optional[str],
+        typer.Option(
+            "--date", metavar="DATE", help="Logical date of the run.", show_default="today"
+        ),
     ] = None,
     run_id: Annotated[
-        Optional[str], typer.Option("--run-id", help="Name of the run; made up if not given.")
+        Optional[str],
+        typer.Option(
+            "--run-id", metavar="ID", help="Name of the run.", show_default="from the time"
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Run a pipeline or a task here, without Airflow."""
+    """Run a pipeline or a task here, without Airflow.
+
+    Exits with 0, with 1 where a task fails, and with 2 where nothing could be run.
+    """
     if describe:
         from airflow_provider_dbnd.cli.show import show as show_target
 
@@ -108,7 +122,7 @@ def list_command(
 
 @app.command()
 def show(target: Target, assignments: Assignments = None, environment: Environment = None) -> None:
-    """Show a pipeline's graph and parameters, each value with its source."""
+    """Show a pipeline's tasks and parameters, each value with its source."""
     from airflow_provider_dbnd.cli.show import show as show_target
 
     raise typer.Exit(show_target(target, assignments or [], environment))
@@ -118,29 +132,35 @@ def show(target: Target, assignments: Assignments = None, environment: Environme
 def check(
     paths: Annotated[list[str], typer.Argument(help="DAG files.", show_default=False)],
 ) -> None:
-    """Check that Airflow would find and parse a file, and what a newcomer trips over."""
+    """Check that Airflow would find and parse files, and what a newcomer trips over."""
     from airflow_provider_dbnd.cli.check import check_files
 
     raise typer.Exit(check_files(paths))
 
 
 @app.command("test-task")
-def test_task(
+def run_one_task(
     dag_id: Annotated[str, typer.Argument(help="The DAG.", show_default=False)],
     task_id: Annotated[str, typer.Argument(help="The task in it.", show_default=False)],
+    *,
     run_id: Annotated[
         Optional[str],
         typer.Option(
-            "--run", help="Past run that upstream results are read from; the newest if not given."
+            "--run",
+            metavar="RUN",
+            help="Past run to take upstream results from.",
+            show_default="the newest",
         ),
     ] = None,
     map_index: Annotated[
-        int, typer.Option("--map-index", help="Which instance of a mapped task.")
+        int, typer.Option("--map-index", metavar="N", help="Which instance of a mapped task.")
     ] = -1,
     assignments: Assignments = None,
     file: Annotated[
         Optional[str],
-        typer.Option("--file", help="The DAG's file; else the dags folder is searched."),
+        typer.Option(
+            "--file", metavar="FILE", help="The DAG's file.", show_default="Airflow's dags folder"
+        ),
     ] = None,
 ) -> None:
     """Run one task of an Airflow DAG here, on the upstream results of a past run.
@@ -162,23 +182,27 @@ def test_task(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code. Our own errors are one line, not a traceback."""
+    """Run the command; return its exit code. Our own errors are a message, not a traceback."""
     from airflow_provider_dbnd.exceptions import DbndError
 
     try:
-        code = app(arguments, standalone_mode=False, prog_name="dbnd")
+        code = int(app(arguments, standalone_mode=False, prog_name="dbnd") or 0)
     except typer.Exit as exc:
-        return exc.exit_code
+        code = exc.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except DbndError as exc:
         print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
-        return 2
+        return WRONG
     except Exception as exc:
-        # click's usage errors know how to show themselves; anything else is a bug or the user's own error.
+        # A usage error of click's shows itself; anything else is a bug of ours.
         if not hasattr(exc, "show"):
             raise
         exc.show()
-        return int(getattr(exc, "exit_code", 2))
-    return int(code or 0)
+        return int(getattr(exc, "exit_code", WRONG))
+    if code == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    return code
 
 
 def entry() -> None:

@@ -36,7 +36,7 @@ class Progress:
             self._task = self._bar.add_task(self._graph.name, total=len(self._graph.nodes))
         return self
 
-    def listen(self, event: str, node: Node, outcome: Outcome | None) -> None:
+    def listen(self, event: str, node: Node, _: Outcome | None) -> None:
         """Take an event of the runner."""
         if self._bar is None:
             return

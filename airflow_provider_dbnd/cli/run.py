@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_dbnd.cli.loading import Runnable, find, folder_of
+from airflow_provider_dbnd.cli.loading import Runnable, find, user_traceback
 from airflow_provider_dbnd.cli.progress import Progress
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows, result_lines
 from airflow_provider_dbnd.core.build import build_graph
+from airflow_provider_dbnd.core.execute import texts_of
 from airflow_provider_dbnd.core.graph import Graph
-from airflow_provider_dbnd.core.resolution import MASK, Sources
+from airflow_provider_dbnd.core.parameters import MISSING
+from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve
 from airflow_provider_dbnd.core.runner import Runner, RunResult
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
 from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.exceptions import ParameterError
+from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError, ParameterError
 
 SOURCE = "--set"
 
 
-def prepare(
-    target: str, assignments: Sequence[str], environment: str | None
-) -> tuple[Runnable, Settings, Sources]:
-    """Load what *target* names, the settings that hold for it, and the sources of its parameters."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What a command names, and where its parameters come from."""
+
+    target: str
+    runnable: Runnable
+    settings: Settings
+    sources: Sources
+
+
+def prepare(target: str, assignments: Sequence[str], environment: str | None) -> Prepared:
+    """Load what *target* names and the settings that hold for it."""
     runnable = find(target)
-    settings = load_settings(folder_of(runnable), environment=environment)
-    layer = Layer(values=dict(map(assignment, assignments)), source=SOURCE, base=os.getcwd())
-    return (
-        runnable,
-        settings,
-        Sources(settings=settings, root=runnable.definition.name, run_time=(layer,)),
+    settings = load_settings(runnable.definition.signature.folder, environment=environment)
+    sources = Sources(
+        settings=settings, root=runnable.definition.name, run_time=(assigned(assignments),)
     )
+    return Prepared(target=target, runnable=runnable, settings=settings, sources=sources)
+
+
+def assigned(assignments: Sequence[str]) -> Layer:
+    """Return the values given by --set."""
+    return Layer(values=dict(map(_assignment, assignments)), source=SOURCE, base=os.getcwd())
 
 
 def run(
@@ -48,87 +63,114 @@ def run(
     quiet: bool = False,
 ) -> int:
     """Run a pipeline or task; return the process's exit code."""
-    runnable, settings, sources = prepare(target, assignments, environment)
-    graph = build_graph(runnable.definition, sources)
+    prepared = prepare(target, assignments, environment)
+    date = _checked_date(date)
+    graph = build_graph(prepared.runnable.definition, prepared.sources)
+    settings = prepared.settings
     if not quiet:
-        _print_start(target, assignments, graph, settings, runnable, sources)
+        print(" ".join(_echo(prepared, graph, assignments)))
+        _print_start(prepared)
     started = time.perf_counter()
     with Progress(graph, enabled=sys.stderr.isatty() and not quiet) as progress:
         result = Runner(
             graph,
-            sources,
+            prepared.sources,
             ArtifactStore(settings.store, storage_options=settings.storage_options),
             run_id=run_id,
             logical_date=date,
             parallel=parallel,
             listener=progress.listen,
         ).run()
-    return _report(graph, result, time.perf_counter() - started, quiet=quiet)
+    _print_errors(result, list(hidden_texts(prepared, graph)))
+    if not quiet:
+        _print_result(graph, result, time.perf_counter() - started)
+    return 0 if result.success else 1
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    """Split ``NAME=VALUE``."""
+def _assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ParameterError(f"--set takes NAME=VALUE or TASK.NAME=VALUE, got {text!r}.")
     return key.strip(), value
 
 
-def _print_start(
-    target: str,
-    assignments: Sequence[str],
-    graph: Graph,
-    settings: Settings,
-    runnable: Runnable,
-    sources: Sources,
-) -> None:
-    shown = [f"--set {shlex.quote(_masked(runnable, graph, a))}" for a in assignments]
-    print(" ".join(["dbnd run", target, *shown]))
-    where = f"  store {settings.store}  ({settings.store_source})"
-    print(where if settings.environment is None else f"{where}  environment {settings.environment}")
-    print_rows(parameter_rows(runnable.definition, sources), indent="  ")
+def _checked_date(date: str | None) -> str | None:
+    if date is None:
+        return None
+    try:
+        dt.datetime.fromisoformat(date.replace("Z", "+00:00"))
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"--date takes a day or a time such as 2026-01-31 or 2026-01-31T06:00, got {date!r}."
+        ) from exc
+    return date
 
 
-def _masked(runnable: Runnable, graph: Graph, assignment: str) -> str:
-    """Hide the value of a hidden parameter in the echoed command."""
-    key = assignment.partition("=")[0].strip()
-    task, _, name = key.rpartition(".")
-    owners = [runnable.definition] if task in ("", runnable.definition.name) else []
-    owners += [n.call.definition for n in graph.nodes.values() if n.id == task]
-    inputs = [d.signature.inputs[name] for d in owners if name in d.signature.inputs]
-    inputs += [p.spec for p in graph.parameters.values() if p.key == key]
-    return f"{key}={MASK}" if any(i.declaration.hidden for i in inputs) else assignment
+def _echo(prepared: Prepared, graph: Graph, assignments: Sequence[str]) -> Iterator[str]:
+    """Yield the words of the command, without hidden values."""
+    yield from ("dbnd run", shlex.quote(prepared.target))
+    if prepared.settings.environment is not None:
+        yield f"--env {shlex.quote(prepared.settings.environment)}"
+    for each in assignments:
+        key = each.partition("=")[0]
+        hidden = key.strip() in _hidden_keys(prepared, graph)
+        yield f"--set {key}={MASK}" if hidden else f"--set {shlex.quote(each)}"
 
 
-def _report(graph: Graph, result: RunResult, seconds: float, *, quiet: bool) -> int:
+def _hidden_keys(prepared: Prepared, graph: Graph) -> set[str]:
+    definition = prepared.runnable.definition
+    owners = {definition.name: definition.signature.inputs}
+    owners |= {node.id: node.call.definition.signature.inputs for node in graph.nodes.values()}
+    hidden = {
+        f"{owner}.{name}"
+        for owner, inputs in owners.items()
+        for name, spec in inputs.items()
+        if spec.declaration.hidden
+    }
+    hidden |= {p.key for p in graph.parameters.values() if p.spec.declaration.hidden}
+    root = f"{definition.name}."
+    return hidden | {key.removeprefix(root) for key in hidden if key.startswith(root)}
+
+
+def hidden_texts(prepared: Prepared, graph: Graph) -> Iterator[str]:
+    """Yield the hidden values of a run, which no output may show."""
+    for parameter in graph.parameters.values():
+        if parameter.spec.declaration.hidden and parameter.value is not None:
+            yield from texts_of(parameter.value.value)
+    for node in graph.nodes.values():
+        for name, spec in node.call.definition.signature.inputs.items():
+            given = node.call.arguments.get(name, MISSING)
+            value = resolve(node.id, spec, given, prepared.sources)
+            if spec.declaration.hidden and value is not None:
+                yield from texts_of(value.value)
+
+
+def _print_start(prepared: Prepared) -> None:
+    settings = prepared.settings
+    print(f"  store {settings.store}  ({settings.store_source})")
+    print_rows(parameter_rows(prepared.runnable.definition, prepared.sources), indent="  ")
+
+
+def _print_errors(result: RunResult, hidden: Sequence[str]) -> None:
     for node_id, outcome in result.outcomes.items():
         if outcome.error is not None:
-            print_error(node_id, outcome.error)
-    if not quiet:
-        for line in result_lines(result):
-            print(line)
-        word = "success" if result.success else "FAILED"
-        print(
-            f"{graph.name}: {word}, {len(result.outcomes)} tasks in {seconds:.2f} s, run {result.run_id}"
-        )
-    return 0 if result.success else 1
+            print_error(node_id, outcome.error, hidden)
 
 
-def print_error(node_id: str, error: BaseException) -> None:
-    """Show where the user's code failed: the frames of this package are noise."""
-    import traceback
+def _print_result(graph: Graph, result: RunResult, seconds: float) -> None:
+    for line in result_lines(result):
+        print(line)
+    word = "success" if result.success else "FAILED"
+    tasks = f"{len(graph.nodes)} task{'' if len(graph.nodes) == 1 else 's'}"
+    print(f"{graph.name}: {word}, {tasks} in {seconds:.2f} s, run {result.run_id}")
 
-    from airflow_provider_dbnd.exceptions import DbndError
 
+def print_error(node_id: str, error: BaseException, hidden: Sequence[str] = ()) -> None:
+    """Show where the user's code failed, without the frames of this package and hidden values."""
     if isinstance(error, DbndError):
-        print(f"task {node_id} failed: {type(error).__name__}: {error}", file=sys.stderr)
-        for note in getattr(error, "__notes__", ()):
-            print(f"  {note}", file=sys.stderr)
-        return
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(package)
-    ]
-    print(f"task {node_id} failed:", file=sys.stderr)
-    print("".join(traceback.format_list(frames)), end="", file=sys.stderr)
-    print("".join(traceback.format_exception_only(error)), end="", file=sys.stderr)
+        text = f"task {node_id} failed: {type(error).__name__}: {error}\n"
+    else:
+        text = f"task {node_id} failed:\n{user_traceback(error)}"
+    for secret in sorted(hidden, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    print(text, end="", file=sys.stderr)

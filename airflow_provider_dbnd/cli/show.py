@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,95 +13,96 @@ from airflow_provider_dbnd.cli.run import prepare
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows
 from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.conversion import type_text
-from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, walk
-from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve, shown
+from airflow_provider_dbnd.core.graph import Node, NodeHandle, walk
 from airflow_provider_dbnd.core.parameters import MISSING
+from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve, shown
 from airflow_provider_dbnd.core.runner import order
+from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.exceptions import DbndError
 
+_PACKAGE = b"airflow_provider_dbnd"
+_SKIPPED = frozenset(("__pycache__", "node_modules", "site-packages"))
+
 
 def list_runnables(paths: Iterable[str]) -> int:
-    """Print the tasks and pipelines of files and folders."""
-    rows, broken = [], 0
+    """Print the tasks and pipelines of files and folders; return 1 where a file is broken."""
+    rows, errors = [], []
+    import_path = list(sys.path)
     for file in _files(paths):
+        # What lies beside one file is not for the next one to import.
+        sys.path[:] = import_path
         try:
             found = runnables(load_module(str(file)))
-        except (DbndError, ImportError, SyntaxError) as exc:
-            rows.append([str(file), "error", "", f"{type(exc).__name__}: {exc}".splitlines()[0]])
-            broken += 1
+        except DbndError as exc:
+            errors.append(str(exc))
             continue
         for name, runnable in found.items():
+            signature = inspect.signature(runnable.function)
             doc = (inspect.getdoc(runnable.function) or "").partition("\n")[0]
-            rows.append(
-                [
-                    f"{file}:{name}",
-                    runnable.definition.kind,
-                    _signature(runnable.definition.function),
-                    doc,
-                ]
-            )
+            parameters = f"({', '.join(signature.parameters)})"
+            rows.append([f"{file}:{name}", runnable.definition.kind, parameters, doc])
     print_rows(rows)
-    return 1 if broken else 0
+    for error in errors:
+        print(error, file=sys.stderr)
+    return 1 if errors else 0
 
 
 def show(target: str, assignments: list[str], environment: str | None) -> int:
     """Print parameters with sources and the graph of a pipeline or task."""
-    runnable, settings, sources = prepare(target, assignments, environment)
-    graph = build_graph(runnable.definition, sources)
-    print(f"{runnable.definition.kind} {runnable.definition.name}")
-    if doc := inspect.getdoc(runnable.function):
+    prepared = prepare(target, assignments, environment)
+    definition, settings = prepared.runnable.definition, prepared.settings
+    graph = build_graph(definition, prepared.sources)
+    print(f"{definition.kind} {definition.name}")
+    if doc := inspect.getdoc(definition.function):
         print(f"  {doc.partition(chr(10))[0]}")
     print(f"  store {settings.store}  ({settings.store_source})")
-    print_rows(parameter_rows(runnable.definition, sources), indent="  ")
-    fixed = sorted(p.spec.name for p in graph.parameters.values() if p.fixed)
+    print_rows(parameter_rows(definition, prepared.sources), indent="  ")
+    fixed = sorted(p.key for p in graph.parameters.values() if p.fixed)
     if fixed:
         print(f"  fixed when the graph is built: {', '.join(fixed)}")
     print("tasks")
     for node in order(graph):
-        _print_node(graph, node, sources)
+        _print_node(node, prepared.sources)
     return 0
 
 
-def _print_node(graph: Graph, node: Node, sources: Sources) -> None:
-    definition = node.call.definition
-    outputs = ", ".join(
-        f"{s.name}: {type_text(s.annotation)}" for s in definition.signature.outputs
-    )
+def _print_node(node: Node, sources: Sources) -> None:
+    signature = node.call.definition.signature
+    outputs = ", ".join(f"{s.name}: {type_text(s.annotation)}" for s in signature.outputs)
     after = f"  after {', '.join(sorted(node.upstream))}" if node.upstream else ""
     print(f"  {node.id} -> {outputs or 'nothing'}{after}")
-    rows = []
-    for name, spec in definition.signature.inputs.items():
-        given = (node.call.mapped if isinstance(node.call.mapped, dict) else {}).get(
-            name, node.call.arguments.get(name, MISSING)
-        )
-        value = resolve(node.id, spec, given, sources)
-        if value is None:
-            rows.append([name, type_text(spec.annotation), "-", "required"])
-        elif isinstance(value.value, BuildParameter):
-            rows.append(
-                [name, type_text(spec.annotation), value.value.spec.name, "pipeline parameter"]
-            )
-        elif any(isinstance(leaf, NodeHandle) for leaf in walk(value.value)):
-            each = (
-                "each element of "
-                if isinstance(node.call.mapped, dict) and name in node.call.mapped
-                else ""
-            )
-            rows.append(
-                [name, type_text(spec.annotation), f"{each}{value.value!r}", "upstream task"]
-            )
-        else:
-            text = MASK if spec.declaration.hidden else shown(value.value, 60)
-            rows.append([name, type_text(spec.annotation), text, value.source])
+    rows = [
+        [spec.name, type_text(spec.annotation), *_value_and_source(node, spec, sources)]
+        for spec in signature.inputs.values()
+    ]
     print_rows(rows, indent="      ")
 
 
+def _value_and_source(node: Node, spec: Input, sources: Sources) -> tuple[str, str]:
+    mapped = node.call.mapped if isinstance(node.call.mapped, dict) else {}
+    each = "each element of " if spec.name in mapped else ""
+    given = mapped.get(spec.name, node.call.arguments.get(spec.name, MISSING))
+    value = resolve(node.id, spec, given, sources)
+    if value is None:
+        return "-", "each row" if node.call.mapped is not None else "required"
+    if isinstance(value.value, BuildParameter):
+        return value.value.key, "pipeline parameter"
+    if any(isinstance(leaf, NodeHandle) for leaf in walk(value.value)):
+        return f"{each}{value.value!r}", "upstream task"
+    return MASK if value.hidden else f"{each}{shown(value.value, 60)}", value.source
+
+
 def _files(paths: Iterable[str]) -> Iterator[Path]:
+    """Yield files as given, and those below a folder that use this package."""
     for path in map(Path, paths):
-        yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
-
-
-def _signature(function: object) -> str:
-    parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
-    return f"({', '.join(parameters)})"
+        if not path.is_dir():
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _SKIPPED)
+            for name in sorted(names):
+                file = Path(folder, name)
+                # Importing runs a file: nothing is run that cannot hold what is listed.
+                if file.suffix == ".py" and _PACKAGE in file.read_bytes():
+                    yield file

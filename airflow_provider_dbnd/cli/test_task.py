@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider_dbnd.cli.dags import dags_folder, parse
-from airflow_provider_dbnd.cli.run import SOURCE, assignment, print_error
+from airflow_provider_dbnd.cli.run import assigned, print_error
 from airflow_provider_dbnd.cli.tables import print_rows, result_lines_of
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
 from airflow_provider_dbnd.core.graph import expand
-from airflow_provider_dbnd.core.history import attempts_of_run, last_attempts, newest_run
+from airflow_provider_dbnd.core.history import (
+    TEST_RUN,
+    attempts_of_run,
+    last_attempts,
+    newest_run,
+)
 from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.resolution import MASK, Sources, shown
 from airflow_provider_dbnd.core.runner import new_run_id
-from airflow_provider_dbnd.core.settings import Layer
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean
@@ -39,14 +42,15 @@ def run_task(
     binding = task.python_callable.binding
     store = artifact_store(binding.dag.settings)
     source_run = run_id or (newest_run(store, dag_id) if _needs_upstream(task) else None)
-    layer = Layer(values=dict(map(assignment, assignments)), source=SOURCE, base=os.getcwd())
-    sources = Sources(settings=binding.dag.settings, root=binding.dag.root, run_time=(layer,))
+    sources = Sources(
+        settings=binding.dag.settings, root=binding.dag.root, run_time=(assigned(assignments),)
+    )
     called = _arguments(task, map_index, store, dag_id, source_run)
     given = {name: _given(value, store, dag_id, source_run) for name, value in called.items()}
     arguments = arguments_of(task_id, binding.definition, given, sources)
     identity = Identity(
         pipeline=dag_id,
-        run_id=new_run_id().replace("local__", "test__", 1),
+        run_id=new_run_id(TEST_RUN),
         task_id=task_id,
         map_index=map_index,
         logical_date=_logical_date(store, dag_id, source_run),
@@ -89,7 +93,8 @@ def _find(dag_id: str, task_id: str, file: str | None) -> Any:
     task = dag.task_dict[task_id]
     if not hasattr(_callable(task), "binding"):
         raise ConfigurationError(
-            f"Task {task_id!r} is {task.operator_name}, not one of this package: use `airflow tasks test {dag_id} {task_id}`."
+            f"Task {task_id!r} is a {task.operator_name}, not a task of this package: use "
+            f"`airflow tasks test {dag_id} {task_id}`."
         )
     return task
 
@@ -132,7 +137,8 @@ def _given(value: Any, store: ArtifactStore, dag_id: str, run_id: str | None) ->
         return _upstream(value, store, dag_id, run_id)
     if hasattr(value, "iter_references"):
         raise GraphError(
-            f"{value!r} is the result of a native task: it is in Airflow's database, not in the store. "
+            f"{value!r} is the result of a native task: it is in Airflow's database, not in the "
+            "store. "
             "Give it with --set, or use `airflow tasks test`."
         )
     if type(value) in (list, tuple):
@@ -148,7 +154,8 @@ def _upstream(result: Any, store: ArtifactStore, dag_id: str, run_id: str | None
     for manifest in manifests:
         if manifest.status != "success":
             raise DbndError(
-                f"Upstream task {manifest.identity.task_id!r} is {manifest.status} in run {run_id!r}: it left no result."
+                f"Upstream task {manifest.identity.task_id!r} is {manifest.status} in run "
+                f"{run_id!r}: it left no result. Choose another run with --run."
             )
     values = [part_of(m.outputs, result.definition.signature, result.path) for m in manifests]
     return values if result.operator.is_mapped else values[0]

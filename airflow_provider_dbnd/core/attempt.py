@@ -17,10 +17,9 @@ log = logging.getLogger("airflow_provider_dbnd")
 
 @dataclass(kw_only=True)
 class Attempt:
-    """A running task. ``scratch`` is a folder that is deleted when the task ends."""
+    """A running task, and what it records."""
 
     identity: Identity
-    scratch: str
     metrics: dict[str, Any] = field(default_factory=dict)
     calls: list[CallRecord] = field(default_factory=list)
 
@@ -47,15 +46,15 @@ def call_nested(
     attempt: Attempt, name: str, function: Callable[..., Any], args: Any, kwargs: Any
 ) -> Any:
     """Call a task inside a running task, in this process, and record the call."""
-    started, status = time.perf_counter(), "failed"
+    started = time.perf_counter()
+    status: Status = "failed"
     try:
         result = function(*args, **kwargs)
         status = "success"
         return result
     finally:
         seconds = round(time.perf_counter() - started, 6)
-        recorded: Status = "success" if status == "success" else "failed"
-        attempt.calls.append(CallRecord(task=name, seconds=seconds, status=recorded))
+        attempt.calls.append(CallRecord(task=name, seconds=seconds, status=status))
 
 
 def log_metric(name: str, value: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
+from airflow_provider_dbnd.core.artifacts import Artifact
+from airflow_provider_dbnd.core.conversion import record_fields
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.graph import (
     Builder,
@@ -21,7 +24,7 @@ from airflow_provider_dbnd.core.graph import (
     walk,
 )
 from airflow_provider_dbnd.core.parameters import MISSING, RunValue
-from airflow_provider_dbnd.core.resolution import Sources, check_keys, resolve
+from airflow_provider_dbnd.core.resolution import Sources, check_keys, missing, resolve
 from airflow_provider_dbnd.core.standin import BuildParameter, StandIn, identity_checked
 from airflow_provider_dbnd.exceptions import GraphError
 
@@ -35,31 +38,23 @@ def build_body(
     :param given: arguments of the call, by parameter name.
     """
     compared = identity_checked(definition.function)
-    values = {
-        name: _argument(builder, definition, owner, name, given, compared)
-        for name, spec in definition.signature.inputs.items()
-        if name in given
-        or spec.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    }
+    values: dict[str, Any] = {}
+    for name, spec in definition.signature.inputs.items():
+        argument = unwrap(given[name]) if name in given else MISSING
+        if any(isinstance(leaf, Handle | BuildParameter) for leaf in walk(argument)):
+            values[name] = given[name]  # of a task or of the pipeline around this one
+        elif name in given or not spec.variadic:
+            parameter = builder.parameter(owner, definition, name, argument)
+            values[name] = _stand_in(parameter, compared=name in compared)
     args, kwargs = definition.signature.spread(values)
     with building(builder):
         return definition.function(*args, **kwargs)
 
 
-def _argument(
-    builder: Builder,
-    definition: Definition,
-    owner: str,
-    name: str,
-    given: Mapping[str, Any],
-    compared: frozenset[str],
-) -> Any:
-    value = unwrap(given[name]) if name in given else MISSING
-    if any(isinstance(leaf, Handle | BuildParameter) for leaf in walk(value)):
-        return given[name]
-    parameter = builder.parameter(owner, definition, name, value)
+def _stand_in(parameter: BuildParameter, *, compared: bool) -> Any:
+    """Return the stand-in, or the value itself where the body compares it by identity."""
     known = parameter.value is not None and not isinstance(parameter.value.value, RunValue)
-    return parameter.build_value() if known and name in compared else StandIn(parameter)
+    return parameter.build_value() if known and compared else StandIn(parameter)
 
 
 def build_parameter(
@@ -68,7 +63,15 @@ def build_parameter(
     """Resolve one pipeline parameter for the graph under construction."""
     spec = definition.signature.inputs[name]
     value = resolve(owner, spec, given, sources)
-    return BuildParameter(owner, spec, value, data=formats.is_data_type(spec.annotation))
+    return BuildParameter(owner, spec, value, data=_holds_data(spec.annotation))
+
+
+def _holds_data(annotation: Any) -> bool:
+    """Tell whether values of a type are, or hold, data that a task loads."""
+    if formats.is_data_type(annotation) or annotation is Artifact:
+        return True
+    arms = (*typing.get_args(annotation), *record_fields(annotation).values())
+    return any(_holds_data(arm) for arm in arms)
 
 
 class GraphBuilder:
@@ -78,10 +81,14 @@ class GraphBuilder:
         self.graph = Graph(name=name)
         self._sources = sources
         self._groups: list[str] = []
+        self._taken: set[str] = set()
 
     def add(self, call: Call) -> Handle:
-        base = ".".join((*self._groups, call.definition.name))
-        node = Node(id=self._unique(base), call=call)
+        """Make a node under a free id; ``[tasks.ID]`` of dbnd.toml is laid over its options."""
+        task_id = self._free(call.definition.name)
+        options = self._sources.settings.tasks.get(task_id, {})
+        call = replace(call, definition=call.definition.with_options(**options))
+        node = Node(id=task_id, call=call)
         for leaf in (*walk(call.arguments), *walk(call.mapped)):
             if isinstance(leaf, NodeHandle):
                 node.upstream.add(leaf._node.id)
@@ -89,33 +96,31 @@ class GraphBuilder:
         return NodeHandle(self.graph, node)
 
     @contextlib.contextmanager
-    def group(self, definition: Definition, name: str) -> Iterator[str]:
-        taken = {n.rpartition(".")[0] for n in self.graph.nodes} | {
-            p.owner for p in self.graph.parameters.values()
-        }
-        path = ".".join((*self._groups, name))
-        number, unique = 0, path
-        while unique in taken:
-            number += 1
-            unique = f"{path}__{number}"
-        self._groups.append(unique.rpartition(".")[2])
+    def group(self, definition: Definition, name: str) -> Iterator[str]:  # noqa: ARG002 - protocol
+        """Prefix the ids of tasks made meanwhile."""
+        group_id = self._free(name)
+        self._groups.append(group_id.rpartition(".")[2])
         try:
-            yield unique
+            yield group_id
         finally:
             self._groups.pop()
 
     def parameter(
         self, owner: str, definition: Definition, name: str, given: Any
     ) -> BuildParameter:
+        """Resolve a pipeline's parameter."""
         parameter = build_parameter(owner, definition, name, given, self._sources)
         self.graph.parameters[parameter.key] = parameter
         return parameter
 
-    def _unique(self, base: str) -> str:
-        number, unique = 0, base
-        while unique in self.graph.nodes:
+    def _free(self, name: str) -> str:
+        """Return the id for *name* in the current group: numbered as Airflow does if taken."""
+        base = unique = ".".join((*self._groups, name))
+        number = 0
+        while unique in self._taken:
             number += 1
             unique = f"{base}__{number}"
+        self._taken.add(unique)
         return unique
 
 
@@ -131,18 +136,32 @@ def build_graph(
     graph = builder.graph
     if not graph.nodes:
         raise GraphError(
-            f"Pipeline {definition.name!r} calls no task: decorate the functions it calls with @task."
+            f"Pipeline {definition.name!r} calls no task: decorate the functions it calls with "
+            "@task."
         )
     check_names(definition, graph.nodes)
     check_keys(sources, known_parameters(definition, graph))
+    for node in graph.nodes.values():
+        check_required(node.id, node.call, sources)
     return graph
+
+
+def check_required(task_id: str, call: Call, sources: Sources) -> None:
+    """Raise ParameterError for a parameter that neither the call nor any other source gives."""
+    if call.mapped is not None and not isinstance(call.mapped, Mapping):
+        return  # rows of arguments, which may be known only in the run
+    for name, spec in call.definition.signature.inputs.items():
+        given = name in call.arguments or name in (call.mapped or {})
+        if spec.required and not given and resolve(task_id, spec, MISSING, sources) is None:
+            raise missing(task_id, spec, sources)
 
 
 def check_names(definition: Definition, task_ids: Iterator[str] | Mapping[str, Any]) -> None:
     """Refuse a task named as its pipeline: their parameters could not be told apart."""
     if definition.kind == "pipeline" and definition.name in task_ids:
         raise GraphError(
-            f"Pipeline and task are both named {definition.name!r}; give one of them task_id=..."
+            f"Pipeline and task are both named {definition.name!r}. Call the task with task_id=... "
+            "to name it otherwise."
         )
 
 

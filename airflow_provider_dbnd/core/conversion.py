@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -9,11 +10,11 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from airflow_provider_dbnd.core.parameters import Parameter
+from airflow_provider_dbnd.core.parameters import MISSING, Parameter
 
 _DURATION = re.compile(r"(?P<n>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d|w)\s*")
 _UNITS = {
@@ -25,6 +26,8 @@ _UNITS = {
     "w": "weeks",
 }
 _NONE_WORDS = frozenset(("none", "null"))
+_SEQUENCES = (list, tuple, set, frozenset)
+_DAY = len("2000-01-01")
 
 
 def strip_annotated(annotation: Any) -> Any:
@@ -54,20 +57,68 @@ def is_union(annotation: Any) -> bool:
 def accepts_none(annotation: Any) -> bool:
     """Tell whether None is a value of *annotation*."""
     annotation = strip_annotated(annotation)
-    if annotation in (Any, None, type(None)):
+    if annotation in (Any, None, type(None), object):
         return True
-    return is_union(annotation) and type(None) in typing.get_args(annotation)
+    return is_union(annotation) and any(map(accepts_none, typing.get_args(annotation)))
+
+
+def elements_of(annotation: Any, count: int) -> tuple[Any, ...]:
+    """Return the annotation of each of *count* elements of a list, tuple or set.
+
+    >>> elements_of(list[int], 2), elements_of(tuple[int, str], 2), elements_of(list, 1)
+    ((<class 'int'>, <class 'int'>), (<class 'int'>, <class 'str'>), (typing.Any,))
+    """
+    annotation = without_none(annotation)
+    arms = typing.get_args(annotation) if typing.get_origin(annotation) in _SEQUENCES else ()
+    if len(arms) == count and arms[-1:] != (Ellipsis,):
+        return arms
+    return (arms[0] if arms else Any,) * count
+
+
+def values_of(annotation: Any) -> Any:
+    """Return V of ``dict[K, V]``."""
+    annotation = without_none(annotation)
+    arms = typing.get_args(annotation) if typing.get_origin(annotation) is dict else ()
+    return arms[1] if arms else Any
+
+
+def record_fields(annotation: Any) -> dict[str, Any]:
+    """Return the field types of a NamedTuple or a dataclass, and nothing for any other type."""
+    plain = strip_annotated(annotation)
+    if not isinstance(plain, type):
+        return {}
+    if issubclass(plain, tuple) and hasattr(plain, "_fields"):
+        hints = typing.get_type_hints(plain, include_extras=True)
+        return {name: hints.get(name, Any) for name in plain._fields}
+    if dataclasses.is_dataclass(plain):
+        hints = typing.get_type_hints(plain, include_extras=True)
+        return {f.name: hints[f.name] for f in dataclasses.fields(plain) if f.init}
+    return {}
 
 
 def type_text(annotation: Any) -> str:
     """Return *annotation* as a user writes it.
 
-    >>> type_text(list[int]), type_text(int)
-    ('list[int]', 'int')
+    >>> type_text(list[int]), type_text(typing.Optional[int]), type_text(typing.Literal["a"])
+    ('list[int]', 'int | None', "Literal['a']")
     """
-    if isinstance(annotation, type) and not typing.get_args(annotation):
+    annotation = strip_annotated(annotation)
+    if annotation is MISSING:
+        return "Any"
+    if annotation in (None, type(None)):
+        return "None"
+    if annotation is Ellipsis:
+        return "..."
+    arms = typing.get_args(annotation)
+    if is_union(annotation):
+        return " | ".join(map(type_text, arms))
+    if arms and typing.get_origin(annotation) is not typing.Literal:
+        origin = typing.get_origin(annotation)
+        name = getattr(origin, "__name__", str(origin))
+        return f"{name}[{', '.join(type_text(a) for a in arms if not isinstance(a, list))}]"
+    if isinstance(annotation, type):
         return annotation.__qualname__
-    return str(annotation).replace("typing.", "").replace("pandas.core.frame.", "")
+    return str(annotation).replace("typing.", "")
 
 
 def convert(value: Any, annotation: Any, declaration: Parameter) -> Any:
@@ -75,20 +126,28 @@ def convert(value: Any, annotation: Any, declaration: Parameter) -> Any:
 
     Text is read the way a person writes it on a command line: ``2d``, ``a,b``, ``{"k": 1}``.
     """
-    if isinstance(value, str):
-        value = _from_text(value, annotation)
-    converted = _validator(_Hashed((annotation, tuple(sorted(declaration.constraints().items())))))(
-        value
-    )
+    constraints = tuple(sorted(declaration.constraints().items()))
+    converted = _validator(_Key(annotation, constraints))(_read(value, annotation))
     if declaration.choices is not None and converted not in declaration.choices:
-        allowed = ", ".join(repr(c) for c in declaration.choices)
-        raise ValueError(f"not one of {allowed}")
+        raise ValueError(f"It must be one of {', '.join(map(repr, declaration.choices))}")
     return converted
+
+
+def _read(value: Any, annotation: Any) -> Any:
+    """Read text in *value* as far as pydantic does not, at any depth."""
+    if isinstance(value, str):
+        return _from_text(value, annotation)
+    if type(value) in (list, tuple):
+        types_ = elements_of(annotation, len(value))
+        return type(value)(_read(v, t) for v, t in zip(value, types_, strict=True))
+    if type(value) is dict and typing.get_origin(without_none(annotation)) is dict:
+        return {k: _read(v, values_of(annotation)) for k, v in value.items()}
+    return value
 
 
 def _from_text(text: str, annotation: Any) -> Any:
     target = without_none(annotation)
-    if target in (Any, str) or (is_union(target) and str in typing.get_args(target)):
+    if target in (Any, str, object) or (is_union(target) and str in typing.get_args(target)):
         return text
     if text.lower() in _NONE_WORDS and accepts_none(annotation):
         return None
@@ -98,24 +157,36 @@ def _from_text(text: str, annotation: Any) -> Any:
         return _date_text(text, target)
     if isinstance(target, type) and issubclass(target, enum.Enum) and text in target.__members__:
         return target[text]
+    for known in _alternatives(target):
+        if str(known) == text:
+            return known
     return _structure(text, target)
+
+
+def _alternatives(target: Any) -> tuple[Any, ...]:
+    """Return the values of a Literal or Enum, which text names by how they print."""
+    if typing.get_origin(target) is typing.Literal:
+        return typing.get_args(target)
+    if isinstance(target, type) and issubclass(target, enum.Enum):
+        return tuple(member.value for member in target)
+    return ()
 
 
 def _structure(text: str, target: Any) -> Any:
     origin = typing.get_origin(target) or target
-    is_record = isinstance(target, type) and (
-        dataclasses.is_dataclass(target) or hasattr(target, "model_validate")
-    )
-    if not is_record and origin not in (list, tuple, set, frozenset, dict):
+    is_record = bool(record_fields(target)) or hasattr(target, "model_validate")
+    if not is_record and origin not in (*_SEQUENCES, dict):
         return text
     if text.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(text)
+            return _read(json.loads(text), target)
         except json.JSONDecodeError as exc:
-            raise ValueError(f"not valid JSON ({exc})") from exc
-    if origin in (list, tuple, set, frozenset):
-        return [part.strip() for part in text.split(",")] if text else []
-    return text
+            raise ValueError(f"It is not valid JSON: {exc}") from exc
+    if origin in _SEQUENCES:
+        parts = [part.strip() for part in text.split(",")] if text else []
+        types_ = elements_of(target, len(parts))
+        return [_read(part, t) for part, t in zip(parts, types_, strict=True)]
+    raise ValueError('Write it as JSON: {"name": value}')
 
 
 def _date_text(text: str, target: type) -> Any:
@@ -124,8 +195,9 @@ def _date_text(text: str, target: type) -> Any:
     if relative is not None:
         now = dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=relative)
         return now.date() if target is dt.date else now
-    if target is dt.date and len(text) > len("2000-01-01"):
-        return dt.datetime.fromisoformat(text.replace("Z", "+00:00")).date()
+    if target is dt.date and len(text) > _DAY:
+        with contextlib.suppress(ValueError):
+            return dt.datetime.fromisoformat(text.replace("Z", "+00:00")).date()
     return text
 
 
@@ -133,42 +205,44 @@ def _duration(text: str) -> Any:
     parts = list(_DURATION.finditer(text))
     if not parts or "".join(p.group(0) for p in parts) != text:
         return text  # ISO 8601 and "HH:MM:SS" are pydantic's to read
-    return dt.timedelta(**{_UNITS[p["unit"]]: float(p["n"]) for p in parts})
+    return sum((dt.timedelta(**{_UNITS[p["unit"]]: float(p["n"])}) for p in parts), dt.timedelta())
 
 
-class _Hashed:
-    """Lets annotations that are not hashable (Literal of lists, ...) key a cache by identity."""
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Key:
+    """Caches by the identity of an annotation: not every annotation is hashable."""
 
-    __slots__ = ("annotation", "constraints")
-
-    def __init__(self, key: tuple[Any, tuple[tuple[str, Any], ...]]) -> None:
-        self.annotation, self.constraints = key
+    annotation: Any
+    constraints: tuple[tuple[str, Any], ...]
 
     def __hash__(self) -> int:
-        return hash((str(self.annotation), self.constraints))
+        return hash((id(self.annotation), self.constraints))
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, _Hashed)
+            isinstance(other, _Key)
             and self.annotation is other.annotation
             and self.constraints == other.constraints
         )
 
 
 @lru_cache(maxsize=1024)
-def _validator(key: _Hashed) -> Callable[[Any], Any]:
-    from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
-
+def _validator(key: _Key) -> Callable[[Any], Any]:
     annotation = key.annotation
     if annotation in (Any, object) and not key.constraints:
         return lambda value: value
+    from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
+
     if key.constraints:
         annotation = typing.Annotated[annotation, Field(**dict(key.constraints))]
     try:
         adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticUserError:
         # pydantic models and dataclasses carry a configuration of their own and refuse another.
-        adapter = TypeAdapter(annotation)
+        try:
+            adapter = TypeAdapter(annotation)
+        except PydanticUserError:
+            return lambda value: _instance(value, without_none(annotation), annotation)
 
     def validate(value: Any) -> Any:
         try:
@@ -177,6 +251,19 @@ def _validator(key: _Hashed) -> Callable[[Any], Any]:
             raise ValueError(_summary(exc)) from exc
 
     return validate
+
+
+def _instance(value: Any, class_: Any, annotation: Any) -> Any:
+    """Check a class that pydantic has no schema for, such as a dataclass that holds frames."""
+    if value is None and accepts_none(annotation):
+        return None
+    if isinstance(class_, type) and isinstance(value, class_):
+        return value
+    if isinstance(value, Mapping) and (fields := record_fields(class_)):
+        if set(value) != set(fields):
+            raise ValueError(f"It needs the fields {', '.join(fields)}")
+        return class_(**value)
+    raise ValueError(f"It must be an instance of {type_text(class_)}")
 
 
 def _summary(exc: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from airflow_provider_dbnd.core.signature import Signature, read_signature
+from airflow_provider_dbnd.exceptions import SignatureError
 
 Kind = Literal["task", "sensor", "pipeline"]
 
@@ -22,11 +23,17 @@ class Definition:
 
     @property
     def function(self) -> Callable[..., Any]:
+        """The function as it was written."""
         return self.signature.function
 
     def with_options(self, **options: Any) -> Definition:
         """Return a copy with *options* over the present ones."""
+        options = _without_later_features(self.name, options)
         return replace(self, options={**self.options, **options})
+
+    def renamed(self, name: str) -> Definition:
+        """Return a copy that makes nodes of another name."""
+        return replace(self, name=name)
 
 
 def define(
@@ -36,8 +43,27 @@ def define(
     options: Mapping[str, Any],
 ) -> Definition:
     """Read *function*; *declared* are parameter and output declarations by name."""
+    signature = read_signature(function, declared)
     options = dict(options)
-    name = options.pop("task_id", None) or getattr(function, "__name__", "")
+    name = str(options.pop("task_id", None) or signature.name)
     return Definition(
-        kind=kind, signature=read_signature(function, declared), name=name, options=options
+        kind=kind, signature=signature, name=name, options=_without_later_features(name, options)
     )
+
+
+def _without_later_features(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Take out options that ask for what is the case anyway, and refuse to ignore the others."""
+    rest = dict(options)
+    engine = rest.pop("engine", "local")
+    if engine != "local":
+        raise SignatureError(
+            f"{name}(): engine={engine!r} is not available in this version: expected 'local', "
+            "which runs the task in the process of its Airflow worker. Leave engine out."
+        )
+    reuse = rest.pop("reuse", False)
+    if reuse is not False:
+        raise SignatureError(
+            f"{name}(): reuse={reuse!r} is not available in this version: every run runs "
+            "every task. Leave reuse out."
+        )
+    return rest

@@ -11,24 +11,24 @@ import inspect
 import logging
 import os
 import platform
-import shutil
 import socket
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.attempt import Attempt, running
+from airflow_provider_dbnd.core.conversion import accepts_none, type_text
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.manifest import (
     Identity,
     Manifest,
     ParameterRecord,
     Status,
+    to_json,
     write_manifest,
 )
 from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, MISSING
@@ -40,9 +40,9 @@ from airflow_provider_dbnd.core.resolution import (
     misfit,
     missing,
     resolve,
-    shown,
 )
-from airflow_provider_dbnd.core.signature import Input
+from airflow_provider_dbnd.core.scratch import scratch_folder
+from airflow_provider_dbnd.core.signature import Input, OutputSlot
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Decoder, Encoder, publish
 from airflow_provider_dbnd.exceptions import DbndError, ParameterError
@@ -70,7 +70,7 @@ def arguments_of(
 ) -> dict[str, Value]:
     """Resolve every parameter of a task by the one order of sources.
 
-    A *given* argument that already is a :class:`Value` (of a pipeline's parameter) keeps its source.
+    A *given* argument that is a :class:`Value` already, a pipeline parameter's, keeps its source.
     """
     arguments: dict[str, Value] = {}
     for name, spec in definition.signature.inputs.items():
@@ -90,108 +90,77 @@ def execute(spec: TaskSpec, definition: Definition) -> Manifest:
 
     The function's own exception propagates unchanged after a failed manifest is written.
     """
-    started = dt.datetime.now(dt.timezone.utc)
-    clock = time.perf_counter()
-    scratch = tempfile.mkdtemp(prefix="dbnd-")
-    attempt = Attempt(identity=spec.identity, scratch=scratch)
-    run = _Run(spec, definition, Decoder(store=spec.store, scratch=scratch))
-    status: Status = "failed"
-    error: dict[str, str] | None = None
-    try:
-        with running(attempt):
-            run.call()
-        status = "success"
-    except BaseException as exc:
-        if isinstance(exc, spec.skips):
-            status = "skipped"
-        error = {
-            "type": type(exc).__name__,
-            "message": run.masked(str(exc)),
-            "traceback": run.masked("".join(traceback.format_exception(exc))),
-        }
-        raise
-    finally:
-        manifest = Manifest(
-            identity=spec.identity,
-            status=status,
-            started=started.isoformat(),
-            seconds=round(time.perf_counter() - clock, 6),
-            function=_function_record(definition),
-            environment=_environment(),
-            parameters=run.parameters,
-            inputs=run.decoder.inputs,
-            outputs=run.outputs,
-            published=run.published,
-            metrics=attempt.metrics,
-            calls=tuple(attempt.calls),
-            error=error,
-        )
-        _record(spec.store, manifest, failing=error is not None)
-        shutil.rmtree(scratch, ignore_errors=True)
-    return manifest
+    with scratch_folder() as scratch:
+        return _Run(spec, definition, scratch).execute()
 
 
 class _Run:
     """The steps of one attempt, and what they leave for the manifest."""
 
-    def __init__(self, spec: TaskSpec, definition: Definition, decoder: Decoder) -> None:
-        self.spec, self.definition, self.decoder = spec, definition, decoder
+    def __init__(self, spec: TaskSpec, definition: Definition, scratch: str) -> None:
+        self.spec, self.definition = spec, definition
+        self.attempt = Attempt(identity=spec.identity)
+        self.decoder = Decoder(store=spec.store, scratch=scratch)
         self.parameters: dict[str, ParameterRecord] = {}
         self.outputs: dict[str, Any] = {}
         self.published: dict[str, str] = {}
-        self._hidden: list[str] = []
+        self._scratch = scratch
+        self._secrets: list[str] = []
         self._loaded: dict[str, Any] = {}
+        self._started = dt.datetime.now(dt.timezone.utc)
+        self._clock = time.perf_counter()
 
-    def call(self) -> None:
+    def execute(self) -> Manifest:
+        try:
+            with running(self.attempt):
+                self._store(self._call())
+        except BaseException as exc:
+            self._record_failure(exc)
+            raise
+        manifest = self._manifest("success")
+        log.info("manifest: %s", write_manifest(self.spec.store, manifest))
+        return manifest
+
+    def _call(self) -> Any:
         inputs = self.definition.signature.inputs
         for name, value in self.spec.arguments.items():
-            self._loaded[name] = self._load(inputs[name], value)
+            self._loaded[name] = self._load(inputs[name], self._of_run(inputs[name], value))
         args, kwargs = self.definition.signature.spread(self._loaded)
-        self._store(self.definition.function(*args, **kwargs))
-
-    def masked(self, text: str) -> str:
-        """Replace hidden values that made it into *text*."""
-        for secret in self._hidden:
-            text = text.replace(secret, MASK)
-        return text
+        return self.definition.function(*args, **kwargs)
 
     def _load(self, spec: Input, value: Value) -> Any:
-        value = self._run_value(spec, value)
-        hidden = spec.declaration.hidden
-        if hidden and value.value not in (None, ""):
-            self._hidden.append(str(value.value))
-        record = MASK if hidden else _recorded(value.value)
+        hidden = value.hidden or spec.declaration.hidden
+        record = MASK if hidden else to_json(value.value)
         self.parameters[spec.name] = ParameterRecord(value=record, source=value.source)
+        if hidden:
+            value = replace(value, hidden=True)
+            self._secrets += texts_of(value.value)
+        loaded = self._decoded(spec, value)
+        if hidden:
+            self._secrets += texts_of(loaded)
+        return loaded
+
+    def _decoded(self, spec: Input, value: Value) -> Any:
+        task = self.spec.identity.task_id
         try:
             loaded = self.decoder.load(
                 value.value, spec.name, spec.annotation, spec.declaration, value.base
             )
         except DbndError as exc:
-            exc.add_note(self._where(spec, value)) if hasattr(exc, "add_note") else None
-            raise
-        if loaded is value.value and formats.is_data_type(spec.annotation):
-            return _checked_data(self.spec.identity.task_id, spec, value)
-        if spec.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-            return loaded
+            where = f"parameter {spec.name!r} of task {task!r} (from {value.source})"
+            raise type(exc)(self._masked(f"{where}: {exc}")) from (None if value.hidden else exc)
         if formats.is_data_type(spec.annotation):
-            return loaded
-        return converted(
-            self.spec.identity.task_id,
-            spec,
-            Value(value=loaded, source=value.source, base=value.base),
-        )
+            return _as_data(task, spec, replace(value, value=loaded))
+        return converted(task, spec, replace(value, value=loaded))
 
-    def _where(self, spec: Input, value: Value) -> str:
-        return f"(parameter {spec.name!r} of task {self.spec.identity.task_id!r}, value from {value.source})"
-
-    def _run_value(self, spec: Input, value: Value) -> Value:
+    def _of_run(self, spec: Input, value: Value) -> Value:
         if value.value is not LOGICAL_DATE:
             return value
         date = self.spec.identity.logical_date
         if date is None:
             raise ParameterError(
-                f"parameter {spec.name!r} of task {self.spec.identity.task_id!r} takes the run's logical date, but "
-                f"this run has none. Trigger it with one, or set the parameter."
+                f"parameter {spec.name!r} of task {self.spec.identity.task_id!r} takes the run's "
+                "logical date, but this run has none. Trigger it with one, or set the parameter."
             )
         return Value(value=date, source="logical date of the run", base=value.base)
 
@@ -205,18 +174,33 @@ class _Run:
         )
         values = self.definition.signature.split(result)
         for slot in self.definition.signature.outputs:
-            encoded = encoder.encode(
-                values[slot.name], slot.name, slot.declaration, slot.annotation
+            try:
+                self._store_output(encoder, slot, values[slot.name])
+            except DbndError as exc:
+                where = f"output {slot.name!r} of task {identity.task_id!r}"
+                raise type(exc)(f"{where}: {exc}") from exc
+
+    def _store_output(self, encoder: Encoder, slot: OutputSlot, value: Any) -> None:
+        path = slot.declaration.path
+        uri = self._publish_uri(path, slot.name) if path else None
+        encoded = encoder.encode(value, slot.name, slot.declaration, slot.annotation)
+        if uri is not None:
+            self.published[slot.name] = publish(
+                self.spec.store,
+                encoded,
+                uri,
+                base=self.definition.signature.folder,
+                into=self._scratch,
             )
-            self.outputs[slot.name] = encoded
-            if slot.declaration.path:
-                uri = self._publish_uri(slot.declaration.path, slot.name)
-                self.published[slot.name] = publish(self.spec.store, encoded, uri, slot.name)
+        self.outputs[slot.name] = encoded
 
     def _publish_uri(self, template: str, name: str) -> str:
         identity = self.spec.identity
+        shown_in_path = {
+            k: v for k, v in self._loaded.items() if isinstance(v, str | int | float | dt.date)
+        }
         known = {
-            **{k: v for k, v in self._loaded.items() if isinstance(v, str | int | float | dt.date)},
+            **shown_in_path,
             "store": self.spec.store.url.rstrip("/"),
             "pipeline": identity.pipeline,
             "task": identity.task_id,
@@ -225,62 +209,106 @@ class _Run:
         }
         try:
             return template.format(**known)
-        except (KeyError, IndexError) as exc:
+        except (KeyError, IndexError, ValueError) as exc:
             raise ParameterError(
-                f"output {name!r} of task {identity.task_id!r}: path {template!r} names {exc}, which is no parameter "
-                f"of the task; it may use {', '.join(sorted(known))}."
+                f"path {template!r} cannot be filled in: {exc} is not known. It may name "
+                f"{', '.join(sorted(known))}, in braces."
             ) from exc
 
+    def _record_failure(self, error: BaseException) -> None:
+        status: Status = "skipped" if isinstance(error, self.spec.skips) else "failed"
+        manifest = self._manifest(
+            status,
+            error={
+                "type": type(error).__name__,
+                "message": self._masked(str(error)),
+                "traceback": self._masked("".join(traceback.format_exception(error))),
+            },
+        )
+        try:
+            log.info("manifest: %s", write_manifest(self.spec.store, manifest))
+        except DbndError as exc:
+            # The task's own error is what the user has to see.
+            log.warning("The manifest of the failed attempt could not be written: %s", exc)
 
-def _checked_data(task: str, spec: Input, value: Value) -> Any:
-    """Pass an object that is already in memory, where it is what the annotation says."""
-    if value.value is None or formats.can_convert(type(value.value), spec.annotation):
-        return formats.convert_in_memory(value.value, spec.annotation)
-    raise misfit(
-        task, spec, value, f"A {type(value.value).__qualname__} is not a URI and not such data"
-    )
+    def _manifest(self, status: Status, error: Mapping[str, str] | None = None) -> Manifest:
+        return Manifest(
+            identity=self.spec.identity,
+            status=status,
+            started=self._started.isoformat(),
+            seconds=round(time.perf_counter() - self._clock, 6),
+            function=_function_record(inspect.unwrap(self.definition.function)),
+            environment=_environment(),
+            parameters=self.parameters,
+            inputs={
+                name: self._shown_inputs(name, read) for name, read in self.decoder.inputs.items()
+            },
+            outputs=self.outputs,
+            published=self.published,
+            metrics=self.attempt.metrics,
+            calls=tuple(self.attempt.calls),
+            error=error,
+        )
+
+    def _shown_inputs(self, name: str, read: list[Any]) -> Any:
+        return MASK if self.parameters[name].value == MASK else read
+
+    def _masked(self, text: str) -> str:
+        """Replace hidden values that made it into *text*."""
+        # A short secret would mask half of every word; the longest goes first, it may hold others.
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, MASK)
+        return text
 
 
-def _recorded(value: Any) -> Any:
-    """Return *value* for the manifest: JSON as it is, anything else by its repr."""
-    if isinstance(value, dict | list | str | int | float | bool) or value is None:
-        return value
-    return shown(value)
+def _as_data(task: str, spec: Input, value: Value) -> Any:
+    """Pass data that is in memory: as it is, or in the container the annotation asks for."""
+    if value.value is None and accepts_none(spec.annotation):
+        return None
+    if not formats.can_convert(type(value.value), spec.annotation):
+        reason = f"Give a path, a URL or a {type_text(spec.annotation)}"
+        raise misfit(task, spec, value, reason)
+    return formats.convert_in_memory(value.value, spec.annotation)
 
 
-def _record(store: ArtifactStore, manifest: Manifest, *, failing: bool) -> None:
-    try:
-        uri = write_manifest(store, manifest)
-    except DbndError:
-        if not failing:
-            raise
-        # The function's own error is what the user has to see; this one is logged with it.
-        log.exception("The manifest of the failed attempt could not be written")
-    else:
-        log.info("manifest: %s", uri)
+def texts_of(value: Any) -> list[str]:
+    """Return the texts by which a secret value could show up in a message."""
+    if isinstance(value, Mapping):
+        return [text for each in value.values() for text in texts_of(each)]
+    if isinstance(value, list | tuple):
+        return [text for each in value for text in texts_of(each)]
+    return [] if value is None or value == "" else [str(value)]
 
 
-def _function_record(definition: Definition) -> dict[str, Any]:
-    function = inspect.unwrap(definition.function)
-    code = getattr(function, "__code__", None)
+@functools.lru_cache(maxsize=1024)
+def _function_record(function: Callable[..., Any]) -> Mapping[str, Any]:
     return {
         "module": function.__module__,
         "name": function.__qualname__,
-        "file": os.path.basename(code.co_filename) if code else None,
-        "line": code.co_firstlineno if code else None,
+        "file": os.path.basename(function.__code__.co_filename),
+        "line": function.__code__.co_firstlineno,
+        "source": _source_digest(function),
     }
 
 
-@functools.cache
+def _source_digest(function: Callable[..., Any]) -> str | None:
+    from airflow_provider_dbnd.core.digest import bytes_digest
+
+    try:
+        source = inspect.getsource(function)
+    except OSError:  # typed into an interpreter
+        return None
+    digest: str = bytes_digest(source.encode())
+    return digest
+
+
 def _environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "host": socket.gethostname(),
         "versions": {
-            name: v for name in ("pandas", "pyarrow", "polars") if (v := _loaded_version(name))
+            name: sys.modules[name].__version__
+            for name in ("pandas", "pyarrow", "polars")
+            if hasattr(sys.modules.get(name), "__version__")
         },
     }
-
-
-def _loaded_version(name: str) -> str | None:
-    return getattr(sys.modules.get(name), "__version__", None)

@@ -104,7 +104,7 @@ class Location:
 
 def register_connection_options(resolver: ConnectionOptions | None) -> None:
     """Set who turns ``conn_id@`` into storage options; ``None`` leaves ambient credentials."""
-    global _connection_options
+    global _connection_options  # noqa: PLW0603 - one resolver a process, set at start-up
     _connection_options = resolver
 
 
@@ -274,8 +274,10 @@ def _from_url(where: Location) -> dict[str, Any]:
     if where.scheme in _HDFS and where.host:
         host, _, port = where.host.partition(":")
         options = {"host": host}
-        return options | ({"port": int(port)} if port else {}) | (
-            {"user": where.user} if where.user else {}
+        return (
+            options
+            | ({"port": int(port)} if port else {})
+            | ({"user": where.user} if where.user else {})
         )
     return {}
 

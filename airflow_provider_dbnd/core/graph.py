@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_provider_dbnd.core.artifacts import is_reference
+from airflow_provider_dbnd.core.conversion import elements_of, values_of
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.edges import check_edge
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.signature import OutputSlot
 from airflow_provider_dbnd.core.standin import BuildParameter, parameter_of
+from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import GraphError, ParameterError, SignatureError
 
 
@@ -27,8 +30,8 @@ from airflow_provider_dbnd.exceptions import GraphError, ParameterError, Signatu
 class Call:
     """One call of a task while a graph is built.
 
-    ``arguments`` and ``mapped`` hold plain values, :class:`Handle` and :class:`BuildParameter`, also
-    inside lists, tuples and dicts. ``mapped`` is None, a dict of lists to take the product of
+    ``arguments`` and ``mapped`` hold plain values, :class:`Handle` and :class:`BuildParameter`,
+    also inside lists, tuples and dicts. ``mapped`` is None, a dict of lists to take the product of
     (``expand``), or a list of dicts (``expand_kwargs``); either may be a handle.
     """
 
@@ -80,15 +83,30 @@ class Handle:
             return ()
         return tuple(slot.name for slot in signature.outputs)
 
+    def _annotation(self) -> Any:
+        """The type of what this handle stands for; MISSING where only a run can tell."""
+        if self._mapped:
+            return MISSING
+        slot = self._slot()
+        if slot is not None:
+            return slot.annotation
+        return MISSING if self._path else self._definition.signature.returns
+
+    def __bool__(self) -> bool:
+        raise GraphError(
+            f"The result of task {self._definition.name!r} is not known while the graph is built, "
+            "so it cannot decide what the graph is. Branch inside a task."
+        )
+
     def __iter__(self) -> Iterator[Any]:
         names = self._names()
         if not names:
-            hint = (
-                "fan out over it with .expand(...)"
-                if self._mapped or self._path
-                else f"annotate the return type of {self._definition.name}() as tuple[...] to unpack it, "
-                "or fan out over it with .expand(...)"
-            )
+            hint = "fan out over it with .expand(...)"
+            if not self._mapped and not self._path:
+                hint = (
+                    f"annotate what {self._definition.signature.name}() returns as tuple[...] to "
+                    f"unpack it, or {hint}"
+                )
             raise GraphError(
                 f"The result of task {self._definition.name!r} is not known yet: {hint}."
             )
@@ -101,12 +119,16 @@ class Handle:
                 item = names[item]
             if item not in names:
                 raise GraphError(
-                    f"Task {self._definition.name!r} has no output {item!r}; it has {', '.join(names)}."
+                    f"Task {self._definition.name!r} has no output {item!r}; "
+                    f"it has {', '.join(names)}."
                 )
             return self._child((item,))
+        if self._definition.signature.shape == "none":
+            raise GraphError(f"Task {self._definition.name!r} returns nothing to take {item!r} of.")
         if not isinstance(item, str | int):
             raise GraphError(
-                f"The result of task {self._definition.name!r} can be indexed by a name or a number, got {item!r}."
+                f"The result of task {self._definition.name!r} can be indexed by a name or a "
+                f"number, got {item!r}. Take the part inside a task."
             )
         return self._child((*self._path, item))
 
@@ -116,8 +138,8 @@ class Handle:
         if name in self._names():
             return self._child((name,))
         raise AttributeError(
-            f"The result of task {self._definition.name!r} has no attribute {name!r}: its value is not known while "
-            "the graph is built. Use it inside a task."
+            f"The result of task {self._definition.name!r} has no attribute {name!r}: its value is "
+            "not known while the graph is built. Use it inside a task."
         )
 
 
@@ -169,10 +191,10 @@ class NodeHandle(Handle):
         self >> other
         return self
 
-    def __bool__(self) -> bool:
+    def __format__(self, spec: str) -> str:
         raise GraphError(
-            f"The result of task {self._definition.name!r} is not known while the graph is built, so it cannot "
-            "decide what the graph is. Branch inside a task."
+            f"The result of task {self._node.id!r} is not known while the graph is built, so it "
+            "cannot be part of a text. Make the text inside a task."
         )
 
     def __repr__(self) -> str:
@@ -183,8 +205,8 @@ def _handles(other: Any, near: NodeHandle) -> Iterator[NodeHandle]:
     for item in other if isinstance(other, list | tuple) else [other]:
         if not isinstance(item, NodeHandle):
             raise GraphError(
-                f"{near!r} is ordered against {item!r}, which is no task of this package. A pipeline with Airflow "
-                "operators in it runs in Airflow: use `airflow dags test`."
+                f"{near!r} is ordered against {item!r}, which is no task of this package. A "
+                "pipeline with Airflow operators in it runs in Airflow: use `airflow dags test`."
             )
         yield item
 
@@ -214,15 +236,16 @@ def add_call(
     arguments = {name: unwrap(value) for name, value in arguments.items()}
     mapped = _built(unwrap(mapped))
     for name, value in arguments.items():
-        _check_value(definition, name, value)
-    if isinstance(mapped, Mapping):
-        for name, value in mapped.items():
-            _check_mapped(definition, name, value)
+        _check_value(definition, name, value, definition.signature.inputs[name].annotation)
+    for row in mapped if isinstance(mapped, list | tuple) else [mapped]:
+        if isinstance(row, Mapping):
+            for name, value in row.items():
+                _check_mapped(definition, name, value, one=row is not mapped)
     return builder.add(Call(definition=definition, arguments=arguments, mapped=mapped))
 
 
 def _built(mapped: Any) -> Any:
-    """Fan-out over a pipeline's parameter fixes it: how many tasks there are is known at build time."""
+    """Fan-out over a pipeline's parameter fixes it: it says how many tasks there are."""
     if isinstance(mapped, BuildParameter):
         return mapped.build_value()
     if isinstance(mapped, dict):
@@ -232,27 +255,42 @@ def _built(mapped: Any) -> Any:
     return mapped
 
 
-def _check_value(definition: Definition, name: str, value: Any) -> None:
-    spec = definition.signature.inputs[name]
+def _check_value(definition: Definition, name: str, value: Any, wanted: Any) -> None:
+    """Check every edge into one argument, inside lists and dicts as well."""
     if isinstance(value, Handle):
-        slot = value._slot()
-        annotation = slot.annotation if slot else MISSING
-        if slot and not value._mapped:
-            check_edge(value._definition.signature, annotation, definition.signature, spec)
+        check_edge(value._definition, value._annotation(), definition, name, wanted)
+    elif type(value) in (list, tuple):
+        for item, each in zip(value, elements_of(wanted, len(value)), strict=True):
+            _check_value(definition, name, item, each)
+    elif type(value) is dict:
+        for item in value.values():
+            _check_value(definition, name, item, values_of(wanted))
 
 
-def _check_mapped(definition: Definition, name: str, value: Any) -> None:
-    if name not in definition.signature.inputs:
-        raise SignatureError(f"{definition.name}.expand() got an unknown argument {name!r}.")
-    if isinstance(value, Handle) and value._names():
-        raise GraphError(
-            f"{definition.name}.expand({name}=...) needs one output; pick one of {value._names()}."
+def _check_mapped(definition: Definition, name: str, value: Any, *, one: bool) -> None:
+    """Check one mapped argument: a list to go over, or *one* value of a row."""
+    inputs = definition.signature.inputs
+    where = f"{definition.name}.{'expand_kwargs' if one else 'expand'}()"
+    if name not in inputs:
+        raise SignatureError(
+            f"{where} got an unknown argument {name!r}{did_you_mean(name, inputs)}"
         )
-    if isinstance(value, Handle) and value._path:
+    if one or not isinstance(value, Handle):
+        return
+    if value._names():
         raise GraphError(
-            f"{definition.name}.expand({name}=...) cannot fan out over a part of the result of task "
+            f"{where} needs one list for {name!r}, but task {value._definition.name!r} has several "
+            f"outputs. Pick one: {', '.join(value._names())}."
+        )
+    if value._path:
+        raise GraphError(
+            f"{where} cannot fan out over a part of the result of task "
             f"{value._definition.name!r}. Return the list from a task of its own."
         )
+    produced = value._annotation()
+    if typing.get_origin(produced) is list:
+        element = typing.get_args(produced)[0]
+        check_edge(value._definition, element, definition, name, inputs[name].annotation)
 
 
 def unwrap(value: Any) -> Any:
@@ -300,7 +338,9 @@ def _elements(task_id: str, name: str, value: Any) -> list[Any]:
     if isinstance(value, Mapping) and not is_reference(value):
         return [list(item) for item in value.items()]
     if not isinstance(value, list | tuple):
+        got = "one stored object" if is_reference(value) else type(value).__name__
         raise ParameterError(
-            f"task {task_id!r} is expanded over {name!r}: expected a list, got {type(value).__name__}."
+            f"task {task_id!r} is expanded over {name!r}: expected a list, got {got}. "
+            "Return a list from the task before it."
         )
     return list(value)

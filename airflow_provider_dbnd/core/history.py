@@ -9,13 +9,18 @@ from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError
 
+#: Prefix of the ids of runs that test one task: they hold no results of other tasks.
+TEST_RUN = "test__"
+
 
 def newest_run(store: ArtifactStore, pipeline: str) -> str:
-    """Return the id of the run of *pipeline* that wrote a manifest last."""
-    manifests = list(store.list(key(RUNS, pipeline)))
+    """Return the id of the run of *pipeline* that wrote a manifest last; tests do not count."""
+    tests = key(RUNS, pipeline, TEST_RUN)
+    manifests = [i for i in store.list(key(RUNS, pipeline)) if not i.key.startswith(tests)]
     if not manifests:
         raise ArtifactNotFoundError(
-            f"Store {store.url} has no run of {pipeline!r}. Run it once, or name another store by DBND_STORE."
+            f"Store {store.url} has no run of {pipeline!r}. Run it once, or name another store "
+            "by DBND_STORE."
         )
     newest = max(manifests, key=lambda info: info.mtime)
     return read_manifest(store, newest.key).identity.run_id

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import enum
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from airflow_provider_dbnd.core.resolution import shown
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError
 
@@ -62,7 +67,8 @@ class CallRecord:
 class Manifest:
     """Everything recorded about one attempt.
 
-    ``inputs`` and ``outputs`` map a name to JSON: an inline value, a reference, or lists and dicts of them.
+    ``inputs`` and ``outputs`` map a name to JSON: an inline value, a reference, or lists and dicts
+    of them.
     """
 
     identity: Identity
@@ -81,7 +87,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the stored form."""
-        return {"dbnd_manifest": VERSION, **asdict(self)}
+        return {"dbnd_manifest": VERSION, **{k: to_json(v) for k, v in asdict(self).items()}}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Manifest:
@@ -97,9 +103,28 @@ class Manifest:
         )
 
 
+def to_json(value: Any) -> Any:
+    """Return *value* as plain JSON: what JSON has no word for becomes text."""
+    if isinstance(value, enum.Enum):
+        return to_json(value.value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else repr(float(value))
+    if isinstance(value, list | tuple):
+        return [to_json(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, Path | dt.timedelta):
+        return str(value)
+    return shown(value)
+
+
 def write_manifest(store: ArtifactStore, manifest: Manifest) -> str:
     """Commit *manifest*; return its URI. The same attempt run anew replaces it."""
-    data = json.dumps(manifest.to_json(), separators=(",", ":"), default=str).encode()
+    data = json.dumps(manifest.to_json(), separators=(",", ":"), allow_nan=False).encode()
     return store.put_bytes(manifest.identity.key(), data, overwrite=True)
 
 
@@ -110,6 +135,7 @@ def read_manifest(store: ArtifactStore, where: str) -> Manifest:
         return Manifest.from_json(json.loads(data))
     except (ValueError, KeyError, TypeError) as exc:
         raise ArtifactCorruptedError(
-            f"Manifest {where} in {store.url} cannot be read: expected the JSON of a manifest, found {len(data)} "
-            f"bytes that are not ({exc}). The attempt that wrote it did not finish; run the task again."
+            f"Manifest {where} in {store.url} cannot be read: expected the JSON of a manifest, "
+            f"found {len(data)} bytes that are not ({type(exc).__name__}: {exc}). Delete it and "
+            "run the task again."
         ) from exc

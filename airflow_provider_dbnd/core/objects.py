@@ -24,6 +24,13 @@ from airflow_provider_dbnd.core import transfer
 STAGING = ".staging"
 """Folder of a local store for what is being written; keys cannot start with a dot."""
 
+_LARGEST_SYNCED = 32 * 2**20
+"""Larger files reach the disk when the system writes them: waiting takes as long as writing twice.
+
+What was written survives the death of the process, also by ``kill -9``, without any sync. Should the
+power fail, the file's size or checksum tells the reader of the loss.
+"""
+
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _serial = itertools.count()
 
@@ -31,25 +38,42 @@ _serial = itertools.count()
 class Objects(Protocol):
     """A place that keeps objects."""
 
-    def staging(self, suffix: str) -> contextlib.AbstractContextManager[str]: ...
-    def create(self, local: str, path: str) -> None: ...
-    def create_bytes(self, data: bytes, path: str) -> None: ...
-    def replace(self, local: str, path: str) -> None: ...
-    def replace_bytes(self, data: bytes, path: str) -> None: ...
-    def size(self, path: str) -> int | None: ...
-    def read(self, path: str) -> bytes: ...
-    def delete(self, path: str) -> None: ...
-    def walk(self, path: str) -> Iterator[tuple[str, int, float]]: ...
+    def staging(self, suffix: str) -> contextlib.AbstractContextManager[str]:
+        """Give a path for a new local file, removed at the end if it is still there."""
+
+    def create(self, local: str, path: str) -> None:
+        """Store file *local*; ``FileExistsError`` if *path* is taken. *local* may be gone then."""
+
+    def create_bytes(self, data: bytes, path: str) -> None:
+        """Store *data*; ``FileExistsError`` if *path* is taken."""
+
+    def replace(self, local: str, path: str) -> None:
+        """Store a copy of file *local*, over what is at *path*."""
+
+    def replace_bytes(self, data: bytes, path: str) -> None:
+        """Store *data* over what is at *path*."""
+
+    def size(self, path: str) -> int | None:
+        """Return the size of the object, ``None`` if there is none."""
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a small object."""
+
+    def delete(self, path: str) -> None:
+        """Remove the object if it is there."""
+
+    def walk(self, path: str) -> Iterator[tuple[str, int, float]]:
+        """Yield path, size and modification time of what is below folder *path*."""
 
 
 class LocalObjects:
-    """Files below *root*; written aside, synced, then linked to their name in one step."""
+    """Files below *root*; written aside, then linked to their name in one step."""
 
     def __init__(self, root: str) -> None:
         self.root = root
 
     @contextlib.contextmanager
-    def staging(self, suffix: str) -> Iterator[str]:
+    def staging(self, suffix: str) -> Iterator[str]:  # noqa: D102
         path = self._aside(suffix)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
@@ -57,7 +81,7 @@ class LocalObjects:
         finally:
             _unlink(path)
 
-    def create(self, local: str, path: str) -> None:
+    def create(self, local: str, path: str) -> None:  # noqa: D102
         _sync(local)
         try:
             _link(local, path)
@@ -67,7 +91,7 @@ class LocalObjects:
             self._create_from_elsewhere(local, path)
         _unlink(local)
 
-    def create_bytes(self, data: bytes, path: str) -> None:
+    def create_bytes(self, data: bytes, path: str) -> None:  # noqa: D102
         aside = self._write_aside(data)
         try:
             _link(aside, path)
@@ -86,28 +110,28 @@ class LocalObjects:
         finally:
             _unlink(aside)
 
-    def replace_bytes(self, data: bytes, path: str) -> None:
+    def replace_bytes(self, data: bytes, path: str) -> None:  # noqa: D102
         aside = self._write_aside(data)
         try:
             _with_folder(os.replace, aside, path)
         finally:
             _unlink(aside)
 
-    def size(self, path: str) -> int | None:
+    def size(self, path: str) -> int | None:  # noqa: D102
         try:
             found = os.stat(path)
         except FileNotFoundError:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str) -> bytes:  # noqa: D102
         with open(path, "rb") as source:
             return source.read()
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str) -> None:  # noqa: D102
         _unlink(path)
 
-    def walk(self, path: str) -> Iterator[tuple[str, int, float]]:
+    def walk(self, path: str) -> Iterator[tuple[str, int, float]]:  # noqa: D102
         try:
             entries = os.scandir(path)
         except FileNotFoundError:
@@ -157,37 +181,37 @@ class RemoteObjects:
         self.fs = fs
 
     @contextlib.contextmanager
-    def staging(self, suffix: str) -> Iterator[str]:
+    def staging(self, suffix: str) -> Iterator[str]:  # noqa: D102
         with tempfile.TemporaryDirectory(prefix=f"dbnd.{_mark()}.") as folder:
             yield os.path.join(folder, "staged" + suffix)
 
-    def create(self, local: str, path: str) -> None:
+    def create(self, local: str, path: str) -> None:  # noqa: D102
         transfer.upload(self.fs, local, path, create=True)
 
-    def create_bytes(self, data: bytes, path: str) -> None:
+    def create_bytes(self, data: bytes, path: str) -> None:  # noqa: D102
         transfer.upload_bytes(self.fs, data, path, create=True)
 
-    def replace(self, local: str, path: str) -> None:
+    def replace(self, local: str, path: str) -> None:  # noqa: D102
         transfer.upload(self.fs, local, path, create=False)
 
-    def replace_bytes(self, data: bytes, path: str) -> None:
+    def replace_bytes(self, data: bytes, path: str) -> None:  # noqa: D102
         transfer.upload_bytes(self.fs, data, path, create=False)
 
-    def size(self, path: str) -> int | None:
+    def size(self, path: str) -> int | None:  # noqa: D102
         try:
             found = self.fs.info(path)
         except FileNotFoundError:
             return None
         return None if found["type"] == "directory" else int(found["size"])
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str) -> bytes:  # noqa: D102
         return transfer.download_bytes(self.fs, path)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str) -> None:  # noqa: D102
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(path)
 
-    def walk(self, path: str) -> Iterator[tuple[str, int, float]]:
+    def walk(self, path: str) -> Iterator[tuple[str, int, float]]:  # noqa: D102
         for _, _, files in self.fs.walk(path, detail=True):
             for name, found in files.items():
                 # A zero-byte object that ends in a slash stands for a folder; temporary names
@@ -227,7 +251,8 @@ def _write_all(fd: int, data: bytes) -> None:
 def _sync(path: str) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        if os.fstat(fd).st_size <= _LARGEST_SYNCED:
+            os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -11,10 +11,11 @@ They are written in ``Annotated``, as a default, or as keyword arguments of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, TypeVar
 
+from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import SignatureError
 
 Self = TypeVar("Self", bound="_Declaration")
@@ -34,8 +35,10 @@ CONSTRAINTS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length"
 
 #: Format names that are reachable as attributes: ``output.parquet``, ``parameter.csv``.
 FORMATS = frozenset(
-    ("arrow", "parquet", "csv", "tsv", "json", "jsonl", "feather", "excel", "npy", "text", "bytes")
-    + ("pickle", "joblib", "skops", "png", "file")
+    {
+        *("arrow", "parquet", "feather", "csv", "tsv", "excel", "json", "jsonl", "npy"),
+        *("text", "bytes", "png", "file", "pickle", "joblib", "skops"),
+    }
 )
 
 
@@ -50,9 +53,10 @@ class _Declaration:
         """Return a copy with *options* set."""
         unknown = options.keys() - self._options
         if unknown:
+            name = sorted(unknown)[0]
             raise SignatureError(
-                f"{type(self).__name__.lower()}() got unknown option {sorted(unknown)[0]!r}; "
-                f"it takes {', '.join(sorted(self._options))}."
+                f"{type(self).__name__.lower()}() has no option {name!r}"
+                f"{did_you_mean(name, self._options)}"
             )
         return replace(self, **options)
 
@@ -64,8 +68,7 @@ class _Declaration:
         if name in FORMATS:
             return replace(self, format=name)
         raise AttributeError(
-            f"{type(self).__name__.lower()} has no format {name!r}; there are "
-            f"{', '.join(sorted(FORMATS))}."
+            f"{type(self).__name__.lower()} has no format {name!r}{did_you_mean(name, FORMATS)}"
         )
 
 
@@ -77,11 +80,12 @@ class Parameter(_Declaration):
     of the identity that reuse compares. ``load_options`` go to the format's reader.
     """
 
-    default: Any = MISSING
-    choices: tuple[Any, ...] | None = None
+    # Annotations are hashed wherever a union is made of them; what a user puts here need not be.
+    default: Any = field(default=MISSING, hash=False)
+    choices: Sequence[Any] | None = field(default=None, hash=False)
     hidden: bool = False
     significant: bool = True
-    load_options: Mapping[str, Any] = field(default_factory=dict)
+    load_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     ge: Any = None
     gt: Any = None
     le: Any = None
@@ -92,8 +96,7 @@ class Parameter(_Declaration):
     pattern: str | None = None
     _options: ClassVar[frozenset[str]] = frozenset(
         ("type", "format", "description", "default", "choices", "hidden", "significant")
-        + ("load_options", *CONSTRAINTS)
-    )
+    ) | {"load_options", *CONSTRAINTS}
 
     @property
     def none(self) -> Parameter:
@@ -115,7 +118,7 @@ class Output(_Declaration):
 
     name: str | None = None
     path: str | None = None
-    save_options: Mapping[str, Any] = field(default_factory=dict)
+    save_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     _options: ClassVar[frozenset[str]] = frozenset(
         ("type", "format", "description", "name", "path", "save_options")
     )

@@ -6,29 +6,37 @@ The order is :data:`PRECEDENCE`, highest first. Keys are ``param`` for the run's
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_dbnd.core.conversion import convert, type_text
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.settings import Layer, Settings
 from airflow_provider_dbnd.core.signature import Input
-from airflow_provider_dbnd.core.suggestions import did_you_mean
+from airflow_provider_dbnd.core.suggestions import closest, did_you_mean
 from airflow_provider_dbnd.exceptions import ParameterError
 
 MASK = "***"
+VARIABLE_PREFIX = "DBND__"
+
+log = logging.getLogger("airflow_provider_dbnd")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Value:
-    """A parameter's value with its source; relative paths in it start from ``base``."""
+    """A parameter's value with its source; relative paths in it start from ``base``.
+
+    A ``hidden`` value stays masked wherever it goes, also as the argument of another task.
+    """
 
     value: Any
     source: str
     base: str
+    hidden: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +49,14 @@ class Sources:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
-Lookup = Callable[[str, str, Any, Input, Sources], "Value | None"]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """One parameter to find a value for. ``given`` is the call's argument or MISSING."""
+
+    task: str
+    spec: Input
+    given: Any
+    sources: Sources
 
 
 def keys(task: str, name: str, sources: Sources) -> tuple[str, ...]:
@@ -49,44 +64,43 @@ def keys(task: str, name: str, sources: Sources) -> tuple[str, ...]:
     return (f"{task}.{name}", name) if task == sources.root else (f"{task}.{name}",)
 
 
-def from_run_time(task: str, name: str, given: Any, spec: Input, sources: Sources) -> Value | None:
+def from_run_time(wanted: Wanted) -> Value | None:
     """``--set``, the trigger form, ``dag_run.conf``, ``tasks test -t``."""
-    return _from_layers(sources.run_time, keys(task, name, sources))
+    return _from_layers(wanted.sources.run_time, wanted)
 
 
-def from_call(task: str, name: str, given: Any, spec: Input, sources: Sources) -> Value | None:
+def from_call(wanted: Wanted) -> Value | None:
     """The argument in the code that calls the task or pipeline."""
-    return (
-        None if given is MISSING else Value(value=given, source="call", base=sources.settings.base)
-    )
-
-
-def from_environment(
-    task: str, name: str, given: Any, spec: Input, sources: Sources
-) -> Value | None:
-    """``DBND__TASK__PARAM``."""
-    variable = environment_variable(task, name)
-    if variable not in sources.environ:
+    if wanted.given is MISSING:
         return None
-    return Value(
-        value=sources.environ[variable], source=f"environment variable {variable}", base=os.getcwd()
-    )
+    return Value(value=wanted.given, source="call", base=wanted.sources.settings.base)
 
 
-def from_settings(task: str, name: str, given: Any, spec: Input, sources: Sources) -> Value | None:
+def from_environment(wanted: Wanted) -> Value | None:
+    """``DBND__TASK__PARAM``."""
+    variable = environment_variable(wanted.task, wanted.spec.name)
+    if variable not in wanted.sources.environ:
+        return None
+    text = wanted.sources.environ[variable]
+    return Value(value=text, source=f"environment variable {variable}", base=os.getcwd())
+
+
+def from_settings(wanted: Wanted) -> Value | None:
     """``dbnd.toml``: the environment's table over the base."""
-    return _from_layers(sources.settings.parameters, keys(task, name, sources))
+    return _from_layers(wanted.sources.settings.parameters, wanted)
 
 
-def from_default(task: str, name: str, given: Any, spec: Input, sources: Sources) -> Value | None:
+def from_default(wanted: Wanted) -> Value | None:
     """The default in the signature."""
+    spec = wanted.spec
     if spec.default is MISSING:
         return None
-    return Value(value=spec.default, source="default", base=sources.settings.base)
+    base = spec.folder or wanted.sources.settings.base
+    return Value(value=spec.default, source="default", base=base)
 
 
 #: The one order of parameter sources, highest first.
-PRECEDENCE: tuple[Lookup, ...] = (
+PRECEDENCE: tuple[Callable[[Wanted], Value | None], ...] = (
     from_run_time,
     from_call,
     from_environment,
@@ -100,48 +114,47 @@ def resolve(task: str, spec: Input, given: Any, sources: Sources) -> Value | Non
 
     *given* is the call's argument or :data:`MISSING`.
     """
-    found = (lookup(task, spec.name, given, spec, sources) for lookup in PRECEDENCE)
-    return next((value for value in found if value is not None), None)
+    wanted = Wanted(task=task, spec=spec, given=given, sources=sources)
+    found = next((v for lookup in PRECEDENCE if (v := lookup(wanted)) is not None), None)
+    return replace(found, hidden=True) if found and spec.declaration.hidden else found
 
 
-def missing(task: str, spec: Input, sources: Sources) -> ParameterError:
+def missing(task: str, spec: Input, sources: Sources, *, kind: str = "task") -> ParameterError:
     """The error for a required parameter that no source gives."""
     key = keys(task, spec.name, sources)[-1]
     return ParameterError(
-        f"parameter {spec.name!r} of task {task!r} has no value: expected {type_text(spec.annotation)}. "
-        f"Pass it in the call, or set it by --set {key}=..., {environment_variable(task, spec.name)}, "
-        f"or {key!r} in [parameters] of dbnd.toml."
+        f"parameter {spec.name!r} of {kind} {task!r} has no value: expected "
+        f"{type_text(spec.annotation)}. Pass it in the call, set it by --set {key}=..., {environment_variable(task, spec.name)} "
+        f"or {key!r} in [parameters] of dbnd.toml, or give it a default."
     )
 
 
-def converted(task: str, spec: Input, value: Value) -> Any:
-    """Return the value as the parameter's type, or raise an error that says what is wrong with it."""
+def converted(task: str, spec: Input, value: Value, *, kind: str = "task") -> Any:
+    """Return the value as the parameter's type, or raise an error that says what is wrong."""
     try:
         return convert(value.value, spec.annotation, spec.declaration)
     except ValueError as exc:
-        raise misfit(task, spec, value, str(exc)) from exc
+        # pydantic's own error shows the value.
+        raise misfit(task, spec, value, str(exc), kind=kind) from (None if value.hidden else exc)
 
 
-def misfit(task: str, spec: Input, value: Value, reason: str) -> ParameterError:
+def misfit(
+    task: str, spec: Input, value: Value, reason: str, *, kind: str = "task"
+) -> ParameterError:
     """The error for a value that does not fit: task, parameter, expected, got, source."""
-    got = MASK if spec.declaration.hidden else shown(value.value)
-    why = "" if spec.declaration.hidden else f" {reason}."
+    got = MASK if value.hidden else shown(value.value)
+    why = "" if value.hidden else f" {reason.rstrip('.')}."
     return ParameterError(
-        f"parameter {spec.name!r} of task {task!r}: expected {type_text(spec.annotation)}, got {got} "
-        f"(from {value.source}).{why}"
+        f"parameter {spec.name!r} of {kind} {task!r}: expected {type_text(spec.annotation)}, "
+        f"got {got} (from {value.source}).{why}"
     )
 
 
 def shown(value: Any, limit: int = 200) -> str:
-    """Return ``repr(value)`` for an error or a table: cut, and never the content of a data object."""
-    if type(value).__module__.partition(".")[0] in (
-        "pandas",
-        "polars",
-        "pyarrow",
-        "numpy",
-        "pyspark",
-    ):
-        return f"a {type(value).__module__.partition('.')[0]}.{type(value).__qualname__}"
+    """Return ``repr(value)`` for people: cut, and never the content of a data object."""
+    library = type(value).__module__.partition(".")[0]
+    if library in ("pandas", "polars", "pyarrow", "numpy", "pyspark"):
+        return f"a {library}.{type(value).__qualname__}"
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."
 
@@ -152,7 +165,7 @@ def environment_variable(task: str, name: str) -> str:
     >>> environment_variable("eu.train", "n_trees")
     'DBND__EU_TRAIN__N_TREES'
     """
-    return f"DBND__{_upper(task)}__{_upper(name)}"
+    return f"{VARIABLE_PREFIX}{_upper(task)}__{_upper(name)}"
 
 
 def check_keys(sources: Sources, known: Mapping[str, Iterable[str]]) -> None:
@@ -167,34 +180,58 @@ def check_keys(sources: Sources, known: Mapping[str, Iterable[str]]) -> None:
     for layer in sources.run_time:
         for key in layer.values:
             if key not in addressed:
-                raise ParameterError(
-                    f"unknown parameter {key!r} (from {layer.source}){did_you_mean(key, addressed)}"
-                )
+                raise _unknown(key, addressed, layer.source)
     for layer in sources.settings.parameters:
-        for key in layer.values:
+        for key in _unaddressed(layer.values, addressed):
             task, dot, _ = key.rpartition(".")
-            if key not in addressed and (not dot or task in known):
-                raise ParameterError(
-                    f"unknown parameter {key!r} (from {layer.source}){did_you_mean(key, addressed)}"
-                )
+            if not dot or task in known:
+                raise _unknown(key, addressed, layer.source)
+            _warn_of_slip(task, known, f"[parameters.{task}] (from {layer.source})")
     _check_environment(sources, known)
+
+
+def _unknown(key: str, addressed: Iterable[str], source: str) -> ParameterError:
+    return ParameterError(
+        f"unknown parameter {key!r} (from {source}){did_you_mean(key, addressed)}"
+    )
+
+
+def _unaddressed(values: Mapping[str, Any], addressed: set[str]) -> Iterator[str]:
+    """Yield the keys that mean no parameter; tables are there as a whole and by their leaves."""
+    for key, value in values.items():
+        parts = key.split(".")
+        above = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+        if not isinstance(value, Mapping) and addressed.isdisjoint(above):
+            yield key
 
 
 def _check_environment(sources: Sources, known: Mapping[str, Iterable[str]]) -> None:
     variables = {
         environment_variable(task, name) for task, names in known.items() for name in names
     }
-    prefixes = tuple(f"DBND__{_upper(task)}__" for task in known)
+    tasks = {_upper(task) for task in known}
     for variable in sources.environ:
-        if variable.startswith(prefixes) and variable not in variables:
+        if not variable.startswith(VARIABLE_PREFIX) or variable in variables:
+            continue
+        task = variable.removeprefix(VARIABLE_PREFIX).partition("__")[0]
+        if variable.startswith(tuple(f"{VARIABLE_PREFIX}{each}__" for each in tasks)):
             raise ParameterError(
-                f"unknown parameter in variable {variable}{did_you_mean(variable, variables)}"
+                f"unknown parameter in environment variable {variable}"
+                f"{did_you_mean(variable, variables)}"
             )
+        _warn_of_slip(task, tasks, f"environment variable {variable}")
 
 
-def _from_layers(layers: Iterable[Layer], wanted: tuple[str, ...]) -> Value | None:
+def _warn_of_slip(task: str, known: Collection[str], where: str) -> None:
+    """Tell of a key that passes, but looks like a misspelt task of this run."""
+    close = closest(task, known, cutoff=0.8)
+    if close is not None:
+        log.warning("%s is of no task in this run; did you mean %r?", where, close)
+
+
+def _from_layers(layers: Iterable[Layer], wanted: Wanted) -> Value | None:
     for layer in layers:
-        for key in wanted:
+        for key in keys(wanted.task, wanted.spec.name, wanted.sources):
             if key in layer.values:
                 return Value(value=layer.values[key], source=layer.source, base=layer.base)
     return None

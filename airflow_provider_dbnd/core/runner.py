@@ -3,38 +3,64 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
-from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand
+from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, unwrap, walk
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
 from airflow_provider_dbnd.core.parameters import MISSING, Parameter
-from airflow_provider_dbnd.core.resolution import Sources, Value, resolve
+from airflow_provider_dbnd.core.resolution import Sources, Value, missing
+from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.values import Decoder, part_of
-from airflow_provider_dbnd.exceptions import GraphError, ParameterError, TaskFailedError
+from airflow_provider_dbnd.exceptions import (
+    GraphError,
+    ParameterError,
+    SignatureError,
+    TaskFailedError,
+)
 
 log = logging.getLogger("airflow_provider_dbnd")
 
 State = Literal["success", "failed", "upstream_failed"]
 
-#: The trigger rules that mean something without a scheduler.
+
+def _all_succeeded(states: list[State]) -> bool:
+    return all(s == "success" for s in states)
+
+
+def _any_succeeded(states: list[State]) -> bool:
+    return "success" in states or not states
+
+
+def _done(states: list[State]) -> bool:  # noqa: ARG001 - a task is asked when all before it are done
+    return True
+
+
+#: Airflow's trigger rules. Here nothing is skipped, and all upstream is done when a rule is asked.
 _RULES: Mapping[str, Callable[[list[State]], bool]] = {
-    "all_success": lambda states: all(s == "success" for s in states),
-    "all_done": lambda states: True,
-    "one_success": lambda states: "success" in states or not states,
-    "none_failed": lambda states: all(s == "success" for s in states),
+    "all_success": _all_succeeded,
+    "none_failed": _all_succeeded,
+    "none_failed_min_one_success": _all_succeeded,
+    "all_done": _done,
+    "all_done_min_one_success": _any_succeeded,
+    "always": _done,
+    "none_skipped": _done,
+    "one_done": _done,
+    "one_success": _any_succeeded,
+    "one_failed": lambda states: any(s != "success" for s in states),
     "all_failed": lambda states: all(s != "success" for s in states),
-    "always": lambda states: True,
 }
 
 
@@ -58,6 +84,7 @@ class RunResult:
 
     @property
     def success(self) -> bool:
+        """Whether every task ran and succeeded."""
         return all(o.state == "success" for o in self.outcomes.values())
 
     def value(self) -> Any:
@@ -68,10 +95,10 @@ class RunResult:
 Listener = Callable[[str, Node, "Outcome | None"], None]
 
 
-def new_run_id(now: dt.datetime | None = None) -> str:
-    """Return an id for a local run: sortable by time, unique."""
-    now = now or dt.datetime.now(dt.timezone.utc)
-    return f"local__{now.strftime('%Y-%m-%dT%H-%M-%S')}_{secrets.token_hex(3)}"
+def new_run_id(prefix: str = "local__") -> str:
+    """Return an id for a run: sortable by time, unique."""
+    now = dt.datetime.now(dt.timezone.utc)
+    return f"{prefix}{now.strftime('%Y-%m-%dT%H-%M-%S')}_{secrets.token_hex(3)}"
 
 
 class Runner:
@@ -96,73 +123,98 @@ class Runner:
         self.run_id = run_id or new_run_id()
         self.logical_date = logical_date or dt.datetime.now(dt.timezone.utc).date().isoformat()
         self._parallel = parallel
-        self._listener = listener or (lambda event, node, outcome: None)
+        self._listen = listener
         self._outcomes: dict[str, Outcome] = {}
+        self._running: dict[str, list[Future[Manifest]]] = {}
 
     def run(self) -> RunResult:
         """Run every task whose upstream allows it; a failure stops only what depends on it."""
-        if self._parallel > 1:
-            self._run_parallel()
-        else:
-            for node in order(self.graph):
-                self._finish(node, self._run_node(node))
+        waiting = {node.id: node for node in order(self.graph)}
+        for node in waiting.values():
+            _rule(node)
+        pool = ThreadPoolExecutor(self._parallel, "dbnd") if self._parallel > 1 else _Here()
+        try:
+            while waiting or self._running:
+                for node in [n for n in waiting.values() if n.upstream <= self._outcomes.keys()]:
+                    self._start(waiting.pop(node.id), pool)
+                self._collect()
+        finally:
+            # After an interrupt nothing new is started.
+            pool.shutdown(cancel_futures=True)
         return RunResult(run_id=self.run_id, outcomes=self._outcomes, _load=self._result)
 
-    def _run_parallel(self) -> None:
-        waiting = {node.id: node for node in order(self.graph)}
-        active: dict[Future[Outcome], Node] = {}
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="dbnd") as pool:
-            while waiting or active:
-                for node in [n for n in waiting.values() if n.upstream <= self._outcomes.keys()]:
-                    # A fresh context each: threads share neither attempts nor builders.
-                    active[pool.submit(copy_context().run, self._run_node, node)] = waiting.pop(
-                        node.id
-                    )
-                done, _ = wait(active, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._finish(active.pop(future), future.result())
+    def _start(self, node: Node, pool: Executor) -> None:
+        """Submit every instance of a node, or decide that it does not run."""
+        mapped = node.call.mapped is not None
+        if not _rule(node)([self._outcomes[u].state for u in sorted(node.upstream)]):
+            self._finish(node, Outcome(state="upstream_failed", mapped=mapped))
+            return
+        self._tell("started", node)
+        try:
+            instances = self._instances(node)
+        except Exception as exc:  # noqa: BLE001 - a task's error is the user's: kept and reported
+            self._finish(node, Outcome(state="failed", error=exc, mapped=mapped))
+            return
+        self._running[node.id] = [
+            # A fresh context each: threads share neither attempts nor builders.
+            pool.submit(copy_context().run, self._attempts, node, given, index)
+            for index, given in instances
+        ]
+
+    def _collect(self) -> None:
+        """Wait for something to end, and finish the nodes all of whose instances have."""
+        pending = [f for futures in self._running.values() for f in futures if not f.done()]
+        done = [n for n, futures in self._running.items() if all(f.done() for f in futures)]
+        if pending and not done:
+            wait(pending, return_when=FIRST_COMPLETED)
+        for node_id in done:
+            node, futures = self.graph.nodes[node_id], self._running.pop(node_id)
+            errors = [e for f in futures if (e := f.exception()) is not None]
+            outcome = Outcome(
+                state="failed" if errors else "success",
+                manifests=[f.result() for f in futures if f.exception() is None],
+                error=errors[0] if errors else None,
+                mapped=node.call.mapped is not None,
+            )
+            self._finish(node, outcome)
 
     def _finish(self, node: Node, outcome: Outcome) -> None:
         self._outcomes[node.id] = outcome
-        self._listener("finished", node, outcome)
+        self._tell("finished", node, outcome)
 
-    def _run_node(self, node: Node) -> Outcome:
-        mapped = node.call.mapped is not None
-        states = [self._outcomes[u].state for u in sorted(node.upstream)]
-        if not _rule(node)(states):
-            return Outcome(state="upstream_failed", mapped=mapped)
-        self._listener("started", node, None)
-        manifests: list[Manifest] = []
-        try:
-            given = {name: self._given(value) for name, value in node.call.arguments.items()}
-            for index, extra in self._instances(node):
-                manifests.append(self._attempts(node, {**given, **extra}, index))
-        except Exception as exc:  # noqa: BLE001 - a task's error is the user's; it is kept and reported, not handled
-            return Outcome(state="failed", manifests=manifests, error=exc, mapped=mapped)
-        return Outcome(state="success", manifests=manifests, mapped=mapped)
+    def _tell(self, event: str, node: Node, outcome: Outcome | None = None) -> None:
+        if self._listen is not None:
+            self._listen(event, node, outcome)
 
-    def _instances(self, node: Node) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (map index, mapped arguments); one unmapped instance for a plain call."""
+    def _instances(self, node: Node) -> list[tuple[int, dict[str, Any]]]:
+        """Return (map index, arguments) of each instance; a plain call has one of index -1."""
+        given = {name: self._given(value) for name, value in node.call.arguments.items()}
         if node.call.mapped is None:
-            yield -1, {}
-            return
-        yield from enumerate(expand(node.id, node.call.mapped, self._plain))
+            return [(-1, given)]
+        rows = expand(node.id, node.call.mapped, self._plain)
+        return [(index, {**given, **row}) for index, row in enumerate(rows)]
 
     def _attempts(self, node: Node, given: dict[str, Any], index: int) -> Manifest:
         definition = node.call.definition
-        retries = int(definition.options.get("retries") or 0)
-        for number in range(1, retries + 2):
+        tries = 1 + int(definition.options.get("retries") or 0)
+        for number in range(1, tries + 1):
+            spec = self._spec(node, given, index, number)
             try:
-                return self._attempt(node, given, index, number)
+                return execute(spec, _polling(definition, node.id))
+            except (ParameterError, SignatureError):
+                raise  # the next try would be the same
             except Exception as exc:
-                if number > retries:
+                if number == tries:
                     raise
-                log.warning("task %s, try %d of %d failed: %s", node.id, number, retries + 1, exc)
+                # The message may hold a hidden value; the manifest has it masked.
+                kind, where = type(exc).__name__, self.store.uri(spec.identity.key())
+                log.warning("task %s, try %d of %d: %s, %s", node.id, number, tries, kind, where)
                 time.sleep(_seconds(definition.options.get("retry_delay", 0)))
+            except SystemExit as exc:
+                raise TaskFailedError(f"task {node.id!r} called sys.exit({exc.code!r}).") from exc
         raise AssertionError("unreachable")
 
-    def _attempt(self, node: Node, given: dict[str, Any], index: int, number: int) -> Manifest:
-        definition = node.call.definition
+    def _spec(self, node: Node, given: dict[str, Any], index: int, number: int) -> TaskSpec:
         identity = Identity(
             pipeline=self.graph.name,
             run_id=self.run_id,
@@ -171,30 +223,14 @@ class Runner:
             try_number=number,
             logical_date=self.logical_date,
         )
-        spec = TaskSpec(
+        return TaskSpec(
             identity=identity,
-            arguments=arguments_of(node.id, definition, given, self.sources),
+            arguments=arguments_of(node.id, node.call.definition, given, self.sources),
             store=self.store,
-            elements=node.id in self._fanned_out(),
+            elements=node.id in self._fanned_out,
         )
-        if definition.kind == "sensor":
-            return self._poke(spec, definition)
-        return execute(spec, definition)
 
-    def _poke(self, spec: TaskSpec, definition: Definition) -> Manifest:
-        """Call a sensor until it is satisfied, as Airflow's poke mode does."""
-        interval = _seconds(definition.options.get("poke_interval", 60))
-        deadline = time.monotonic() + _seconds(definition.options.get("timeout", 7 * 24 * 3600))
-        while True:
-            manifest = execute(spec, definition)
-            if next(iter(manifest.outputs.values()), False):
-                return manifest
-            if time.monotonic() + interval > deadline:
-                raise TaskFailedError(
-                    f"Sensor {spec.identity.task_id!r} was not satisfied before its timeout."
-                )
-            time.sleep(interval)
-
+    @functools.cached_property
     def _fanned_out(self) -> frozenset[str]:
         """Ids of nodes whose result some other node expands over."""
         return frozenset(
@@ -215,24 +251,25 @@ class Runner:
             return self._parameter(value)
         if isinstance(value, NodeHandle):
             return self._output(value)
+        if type(value) not in (list, tuple, dict):
+            return value
+        plain = self._plain(value)
+        if any(isinstance(v, BuildParameter) and v.spec.declaration.hidden for v in walk(value)):
+            return Value(value=plain, source="call", base=self.sources.settings.base, hidden=True)
+        return plain
+
+    def _plain(self, value: Any) -> Any:
         if type(value) in (list, tuple):
             return [self._plain(v) for v in value]
         if type(value) is dict:
             return {k: self._plain(v) for k, v in value.items()}
-        return value
-
-    def _plain(self, value: Any) -> Any:
         given = self._given(value)
         return given.value if isinstance(given, Value) else given
 
-    def _parameter(self, parameter: BuildParameter) -> Any:
-        value = parameter.value or resolve(parameter.owner, parameter.spec, MISSING, self.sources)
-        if value is not None:
-            return value
-        raise ParameterError(
-            f"parameter {parameter.spec.name!r} of pipeline {parameter.owner!r} has no value. Set it by "
-            f"--set {parameter.spec.name}=..., or give it a default."
-        )
+    def _parameter(self, parameter: BuildParameter) -> Value:
+        if parameter.value is None:
+            raise missing(parameter.owner, parameter.spec, self.sources, kind="pipeline")
+        return parameter.as_type(parameter.value)
 
     def _output(self, handle: NodeHandle) -> Any:
         outcome = self._outcomes[handle._node.id]
@@ -243,29 +280,40 @@ class Runner:
         return values if outcome.mapped else values[0]
 
     def _result(self) -> Any:
-        import tempfile
-
-        scratch = tempfile.mkdtemp(prefix="dbnd-")
-        decoder = Decoder(store=self.store, scratch=scratch)
-        return self._loaded(self.graph.result, decoder)
+        decoder = Decoder(store=self.store, scratch=process_folder())
+        return self._loaded(unwrap(self.graph.result), decoder)
 
     def _loaded(self, value: Any, decoder: Decoder) -> Any:
         if isinstance(value, NodeHandle):
-            slot = value._slot()
-            encoded = self._output(value)
-            loaded = decoder.load(
-                encoded, value._node.id, slot.annotation if slot else Any, Parameter(), ""
-            )
-            return (
-                value._definition.signature.join(loaded)
-                if isinstance(loaded, dict) and value._names()
-                else loaded
-            )
+            return self._loaded_output(value, decoder)
+        if isinstance(value, BuildParameter):
+            return self._parameter(value).value
         if type(value) in (list, tuple):
             return type(value)(self._loaded(v, decoder) for v in value)
         if type(value) is dict:
             return {k: self._loaded(v, decoder) for k, v in value.items()}
         return value
+
+    def _loaded_output(self, handle: NodeHandle, decoder: Decoder) -> Any:
+        encoded = self._output(handle)
+        annotation = handle._annotation()
+        annotation = Any if annotation is MISSING else annotation
+        loaded = decoder.load(encoded, handle._node.id, annotation, Parameter(), "")
+        if handle._names() and encoded is not None:
+            return handle._definition.signature.join(loaded)
+        return loaded
+
+
+class _Here(Executor):
+    """Runs what is submitted at once, in this thread, where a debugger and Ctrl-C reach it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as exc:  # noqa: BLE001 - asked for by future.exception()
+            future.set_exception(exc)
+        return future
 
 
 def order(graph: Graph) -> list[Node]:
@@ -276,7 +324,8 @@ def order(graph: Graph) -> list[Node]:
         ready = [n for n in waiting.values() if n.upstream <= ordered.keys()]
         if not ready:
             raise GraphError(
-                f"Tasks wait for each other in a circle: {', '.join(sorted(waiting))}."
+                f"Tasks wait for each other in a circle: {', '.join(sorted(waiting))}. Take one of "
+                "their >> or arguments away."
             )
         for node in ready:
             ordered[node.id] = waiting.pop(node.id)
@@ -284,16 +333,37 @@ def order(graph: Graph) -> list[Node]:
 
 
 def _rule(node: Node) -> Callable[[list[State]], bool]:
-    name = (
-        str(node.call.definition.options.get("trigger_rule", "all_success"))
-        .rpartition(".")[2]
-        .lower()
-    )
+    given = str(node.call.definition.options.get("trigger_rule", "all_success"))
+    name = given.rpartition(".")[2].lower()
     if name not in _RULES:
         raise GraphError(
-            f"task {node.id!r}: a local run knows the trigger rules {', '.join(_RULES)}, not {name!r}. Run it in Airflow."
+            f"task {node.id!r}: unknown trigger_rule {name!r} in a run without Airflow"
+            f"{did_you_mean(name, _RULES)}"
         )
     return _RULES[name]
+
+
+def _polling(definition: Definition, task_id: str) -> Definition:
+    """Make a sensor's function ask until it is satisfied, as Airflow's poke mode does."""
+    if definition.kind != "sensor":
+        return definition
+    interval = _seconds(definition.options.get("poke_interval", 60))
+    timeout = _seconds(definition.options.get("timeout", dt.timedelta(days=7)))
+
+    @functools.wraps(definition.function)
+    def poll(*args: Any, **kwargs: Any) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            result = definition.function(*args, **kwargs)
+            if result is not None and result is not False:
+                return result
+            if time.monotonic() + interval > deadline:
+                raise TaskFailedError(
+                    f"sensor {task_id!r} was not satisfied within {timeout:g} s (timeout=...)."
+                )
+            time.sleep(interval)
+
+    return replace(definition, signature=replace(definition.signature, function=poll))
 
 
 def _seconds(value: Any) -> float:

@@ -36,8 +36,9 @@ STORE_VARIABLE = "DBND_STORE"
 ENVIRONMENT_VARIABLE = "DBND_ENVIRONMENT"
 FILE_VARIABLE = "DBND_CONFIG"
 
-_TABLES = ("parameters", "tasks", "engines", "storage_options")
-_KEYS = frozenset(("environment", "environments", "store", *_TABLES))
+_TABLES = ("environments", "parameters", "tasks", "engines", "storage_options")
+_TEXTS = ("environment", "store")
+_KEYS = frozenset((*_TEXTS, *_TABLES))
 _ENVIRONMENT_KEYS = _KEYS - {"environment", "environments"}
 
 
@@ -52,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What a run needs to know besides its code. ``base`` is the folder relative paths start from."""
+    """What a run needs to know besides its code. Relative paths in the code start from ``base``."""
 
     base: str
     store: str
@@ -74,9 +75,11 @@ def load_settings(
 ) -> Settings:
     """Read the settings that hold for code in folder *start*.
 
-    :param environment: name of an ``[environments.x]`` table; else ``DBND_ENVIRONMENT``, else the file's own.
+    :param environment: name of an ``[environments.x]`` table; else ``DBND_ENVIRONMENT``, else the
+        file's own.
     :param store: (URL, source) used when neither ``DBND_STORE`` nor the file names a store.
-    :param file: the settings file; else ``DBND_CONFIG``, else the nearest ``dbnd.toml`` in *start* or above it.
+    :param file: the settings file; else ``DBND_CONFIG``, else the nearest ``dbnd.toml`` in *start*
+        or above it.
     """
     base = os.path.abspath(start)
     chosen = file or os.environ.get(FILE_VARIABLE)
@@ -110,7 +113,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
-        raise ConfigurationError(f"Cannot read settings file {path}: {exc.strerror}.") from exc
+        raise ConfigurationError(
+            f"Cannot read settings file {path}: {exc.strerror}. It is named by "
+            f"{FILE_VARIABLE} or is the nearest {FILE_NAME}."
+        ) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(f"{path} is not UTF-8 text: {exc}.") from exc
     except tomllib.TOMLDecodeError as exc:
         raise ConfigurationError(f"{path} is not valid TOML: {exc}.") from exc
     _check(document, _KEYS, str(path))
@@ -127,6 +135,8 @@ def _check(table: Any, allowed: frozenset[str], where: str) -> None:
             raise ConfigurationError(f"{where}: unknown key {key!r}{did_you_mean(key, allowed)}")
         if key in _TABLES and not isinstance(value, dict):
             raise ConfigurationError(f"{where}: {key!r} must be a table ([{key}]), got {value!r}.")
+        if key in _TEXTS and not isinstance(value, str):
+            raise ConfigurationError(f"{where}: {key!r} must be text, got {value!r}.")
 
 
 def _tables(
@@ -165,14 +175,13 @@ def _absolute(url: str, folder: str) -> str:
     return url if "://" in url else os.path.abspath(os.path.join(folder, os.path.expanduser(url)))
 
 
-def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten ``[parameters.task]`` tables to dotted keys; dicts below that are values."""
+def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return dotted keys. A table is there as a whole too: it may be the value of a parameter."""
     flat: dict[str, Any] = {}
-    for key, value in table.items():
+    for name, value in table.items():
+        flat[f"{above}{name}"] = value
         if isinstance(value, dict):
-            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
-        else:
-            flat[key] = value
+            flat.update(_flat(value, f"{above}{name}."))
     return flat
 
 

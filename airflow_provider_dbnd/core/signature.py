@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
+import os
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
-from airflow_provider_dbnd.core.conversion import strip_annotated, without_none
+from airflow_provider_dbnd.core.conversion import accepts_none, record_fields, strip_annotated
 from airflow_provider_dbnd.core.parameters import MISSING, Output, Parameter
 from airflow_provider_dbnd.exceptions import SignatureError
 
@@ -18,21 +19,24 @@ Shape = Literal["single", "tuple", "record", "none"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Input:
-    """One parameter of a function."""
+    """One parameter of a function. Relative paths in its default start from ``folder``."""
 
     name: str
     annotation: Any
     default: Any
     declaration: Parameter
     kind: inspect._ParameterKind
+    folder: str = ""
+
+    @property
+    def variadic(self) -> bool:
+        """Whether it is ``*args`` or ``**kwargs``."""
+        return self.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
     @property
     def required(self) -> bool:
-        """Whether a call has to give a value."""
-        return self.default is MISSING and self.kind not in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        )
+        """Whether it has to be given a value."""
+        return self.default is MISSING and not self.variadic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +64,22 @@ class Signature:
 
     @property
     def name(self) -> str:
+        """The function's name."""
         return self.function.__name__
+
+    @property
+    def folder(self) -> str:
+        """The folder of the function's file: where relative paths written in it start."""
+        return _folder(self.function)
+
+    @property
+    def returns(self) -> Any:
+        """The annotation of the whole result."""
+        if self.shape == "single":
+            return self.outputs[0].annotation
+        if self.shape == "none":
+            return type(None)
+        return self.record or tuple[tuple(slot.annotation for slot in self.outputs)]  # type: ignore[misc]
 
     def bind(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, partial: bool = False
@@ -77,21 +96,20 @@ class Signature:
         """Turn values by parameter name back into positional and keyword arguments."""
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
+        by_position: set[Any] = {inspect.Parameter.POSITIONAL_ONLY}
+        if any(s.kind is inspect.Parameter.VAR_POSITIONAL for s in self.inputs.values()):
+            by_position.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
         for name, spec in self.inputs.items():
+            if name not in values:
+                continue
             if spec.kind is inspect.Parameter.VAR_POSITIONAL:
-                args.extend(values.get(name, ()))
+                args.extend(values[name])
             elif spec.kind is inspect.Parameter.VAR_KEYWORD:
-                kwargs.update(values.get(name, {}))
-            elif spec.kind is inspect.Parameter.POSITIONAL_ONLY:
+                kwargs.update(values[name])
+            elif spec.kind in by_position:
                 args.append(values[name])
-            elif name in values:
-                # Positional where a *args follows, else by name: both are right for the rest.
-                if any(
-                    s.kind is inspect.Parameter.VAR_POSITIONAL for s in self.inputs.values()
-                ) and (spec.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD):
-                    args.append(values[name])
-                else:
-                    kwargs[name] = values[name]
+            else:
+                kwargs[name] = values[name]
         return args, kwargs
 
     def split(self, result: Any) -> dict[str, Any]:
@@ -101,73 +119,114 @@ class Signature:
         if self.shape == "single":
             return {self.outputs[0].name: result}
         names = [slot.name for slot in self.outputs]
-        if self.shape == "record" and not isinstance(result, tuple | list | Mapping):
-            return {name: getattr(result, name) for name in names}
+        if self.shape == "record" and isinstance(result, self.record):
+            # An output may be stored under another name than its field.
+            return dict(zip(names, (getattr(result, f) for f in self._fields), strict=True))
         if isinstance(result, Mapping):
             if set(result) != set(names):
                 raise SignatureError(
-                    f"{self.name}() must return a dict with keys {names}, got {sorted(map(str, result))}."
+                    f"{self.name}() must return a dict with the keys {', '.join(names)}, "
+                    f"got {', '.join(map(str, result)) or 'an empty one'}."
                 )
             return {name: result[name] for name in names}
         if not isinstance(result, tuple | list) or len(result) != len(names):
-            got = (
-                f"{len(result)} values"
-                if isinstance(result, tuple | list)
-                else type(result).__name__
-            )
+            got = f"{len(result)}" if isinstance(result, tuple | list) else type(result).__name__
             raise SignatureError(
-                f"{self.name}() must return {len(names)} values ({', '.join(names)}), got {got}."
+                f"{self.name}() must return {len(names)} values ({', '.join(names)}), got {got}. "
+                "Return as many as its annotation or result=... names."
             )
         return dict(zip(names, result, strict=True))
 
-    def join(self, values: Mapping[str, Any]) -> Any:
-        """Rebuild the return value from its outputs: the inverse of :meth:`split`."""
-        if self.shape == "none":
-            return None
-        if self.shape == "single":
-            return values[self.outputs[0].name]
+    def join(self, parts: Any) -> Any:
+        """Rebuild the return value from what :meth:`as_fields` returns."""
+        return self.record(**parts) if self.shape == "record" else tuple(parts)
+
+    def as_fields(self, values: Mapping[str, Any]) -> Any:
+        """Return outputs as they travel together: a record by its fields, a tuple as a list."""
         ordered = [values[slot.name] for slot in self.outputs]
         if self.shape == "record":
-            return self.record(**dict(zip((s.name for s in self.outputs), ordered, strict=True)))
-        return tuple(ordered)
+            return dict(zip(self._fields, ordered, strict=True))
+        return ordered
+
+    @property
+    def _fields(self) -> list[str]:
+        return list(record_fields(self.record))
 
 
 def read_signature(function: Callable[..., Any], declared: Mapping[str, Any]) -> Signature:
-    """Read *function*'s signature, with the decorator's ``name=parameter(...)/output(...)`` in *declared*."""
-    if not callable(function) or isinstance(function, type):
-        raise SignatureError(
-            f"{function!r} is not a function. Decorate a plain function; for a class, wrap the call in one."
-        )
-    name = getattr(function, "__name__", None)
-    if name is None or name == "<lambda>":
-        raise SignatureError("A lambda has no name to make a task id of. Use def.")
-    if inspect.isgeneratorfunction(function) is False and inspect.iscoroutinefunction(function):
-        raise SignatureError(
-            f"{name}() is async. Write a plain function and call asyncio.run() in it."
-        )
-    try:
-        signature = inspect.signature(function)
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as exc:
-        raise SignatureError(
-            f"{name}(): annotation {exc.name!r} cannot be resolved. Import it at run time, not only under "
-            "TYPE_CHECKING: annotations decide how values are loaded and stored."
-        ) from exc
+    """Read *function*'s signature.
+
+    :param declared: the decorator's ``name=parameter(...)``, ``name=output(...)`` and ``result=``.
+    """
+    _check_function(function)
+    signature, hints = _hints(function)
+    name = function.__name__
     if next(iter(signature.parameters), None) in ("self", "cls"):
         raise SignatureError(
-            f"{name}() is a method. Decorate a function at module level and pass the object's data as arguments."
+            f"{name}() is a method. Decorate a function at module level and pass the object's data "
+            "as arguments."
         )
+    folder = _folder(function)
     inputs = {
-        p.name: _read_input(name, p, hints.get(p.name, MISSING), declared.get(p.name))
+        p.name: _read_input(name, p, hints.get(p.name, MISSING), declared.get(p.name), folder)
         for p in signature.parameters.values()
     }
     results = {key: value for key, value in declared.items() if key not in inputs}
     return _with_outputs(function, inputs, hints.get("return", MISSING), results)
 
 
-def _read_input(task: str, p: inspect.Parameter, annotation: Any, declared: Any) -> Input:
+def _folder(function: Callable[..., Any]) -> str:
+    return os.path.dirname(os.path.abspath(code_of(function).co_filename))
+
+
+def code_of(function: Callable[..., Any]) -> types.CodeType:
+    """Return the code of a function, below what other decorators wrapped around it."""
+    code: types.CodeType = inspect.unwrap(function).__code__
+    return code
+
+
+def _check_function(function: Any) -> None:
+    if isinstance(function, staticmethod | classmethod):
+        raise SignatureError(
+            f"{function.__func__.__name__}() is a method. Decorate a function at module level and "
+            "pass the object's data as arguments."
+        )
+    if not inspect.isfunction(inspect.unwrap(function)):
+        raise SignatureError(
+            f"{function!r} is not a function written in Python. Decorate one (def), which calls it."
+        )
+    name = function.__name__
+    if name == "<lambda>":
+        raise SignatureError("A lambda has no name to make a task id of. Use def.")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise SignatureError(f"{name}() is async. Write a plain function, asyncio.run(...) in it.")
+
+
+def _hints(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    try:
+        return inspect.signature(function), typing.get_type_hints(function, include_extras=True)
+    except NameError as exc:
+        raise SignatureError(
+            f"{function.__name__}(): annotation {exc.name!r} cannot be resolved. Import or define "
+            "it at module level, not only under TYPE_CHECKING: annotations decide how values are "
+            "loaded and stored."
+        ) from exc
+    except (AttributeError, TypeError, SyntaxError) as exc:
+        raise SignatureError(
+            f"{function.__name__}(): an annotation cannot be resolved: {exc}."
+        ) from exc
+
+
+def _read_input(
+    task: str, p: inspect.Parameter, annotation: Any, declared: Any, folder: str
+) -> Input:
     declaration = declared if isinstance(declared, Parameter) else None
     default = MISSING if p.default is inspect.Parameter.empty else p.default
+    if isinstance(default, Output) or isinstance(declared, Output):
+        raise SignatureError(
+            f"{task}(): parameter {p.name!r} is declared as an output. Return the value instead, "
+            "and place it with @task(result=output(path=...))."
+        )
     if isinstance(default, Parameter):
         declaration, default = default, MISSING
     if annotation is not MISSING and declaration is None:
@@ -175,20 +234,30 @@ def _read_input(task: str, p: inspect.Parameter, annotation: Any, declared: Any)
     declaration = declaration or Parameter()
     if default is MISSING:
         default = declaration.default
+    return Input(
+        name=p.name,
+        annotation=_annotation(p, annotation, default, declaration),
+        default=default,
+        declaration=declaration,
+        kind=p.kind,
+        folder=folder,
+    )
+
+
+def _annotation(p: inspect.Parameter, annotation: Any, default: Any, declaration: Parameter) -> Any:
     if declaration.type is not MISSING:
         annotation = declaration.type
     elif annotation is MISSING:
         annotation = _type_of_default(default)
-    elif declaration in _metadata(annotation):
+    else:
         annotation = _drop_declaration(annotation)
-    if isinstance(default, Output):
-        raise SignatureError(
-            f"{task}(): parameter {p.name!r} is declared as an output. Return the value instead, and place it "
-            f"with @task(result=output(path=...))."
-        )
-    return Input(
-        name=p.name, annotation=annotation, default=default, declaration=declaration, kind=p.kind
-    )
+    if p.kind is inspect.Parameter.VAR_POSITIONAL:
+        return tuple[annotation, ...]
+    if p.kind is inspect.Parameter.VAR_KEYWORD:
+        return dict[str, annotation]
+    if default is None and not accepts_none(annotation):
+        return Optional[annotation]  # ``x: int = None``, as people write it
+    return annotation
 
 
 def _metadata(annotation: Any) -> tuple[Any, ...]:
@@ -218,11 +287,16 @@ def _with_outputs(
     names = declared.pop("result", None)
     slots, shape, record = _slots(function.__name__, returned, names, inline)
     known = {slot.name for slot in slots}
+    if len(known) < len(slots):
+        raise SignatureError(
+            f"{function.__name__}(): two outputs have one name: {', '.join(s.name for s in slots)}."
+        )
     for name, declaration in declared.items():
         if name not in known:
             raise SignatureError(
                 f"{function.__name__}(): {name!r} is declared but is neither a parameter "
-                f"({', '.join(inputs) or 'there are none'}) nor an output ({', '.join(sorted(known)) or 'none'})."
+                f"({', '.join(inputs) or 'there are none'}) nor an output "
+                f"({', '.join(sorted(known)) or 'there are none'})."
             )
         slots = tuple(_declare(s, declaration) if s.name == name else s for s in slots)
     return Signature(function=function, inputs=inputs, outputs=slots, shape=shape, record=record)
@@ -238,10 +312,10 @@ def _slots(
         names = tuple(n.strip() for n in names.split(","))
     if isinstance(names, tuple | list):
         return _named(task, annotation, tuple(names)), "tuple", None
-    fields = _record_fields(annotation)
+    fields = record_fields(annotation)
     if fields:
-        plain = without_none(annotation)
-        return tuple(_slot(n, t) for n, t in fields.items()), "record", plain
+        slots = tuple(_slot(n, t) for n, t in fields.items())
+        return slots, "record", strip_annotated(annotation)
     arms = typing.get_args(annotation)
     if typing.get_origin(annotation) is tuple and arms and arms[-1] is not Ellipsis:
         return tuple(_slot(f"result_{i}", t) for i, t in enumerate(arms, 1)), "tuple", None
@@ -275,27 +349,14 @@ def _named(task: str, annotation: Any, names: tuple[Any, ...]) -> tuple[OutputSl
     arms = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
     if arms and len(arms) != len(names):
         raise SignatureError(
-            f"{task}(): result names {len(names)} outputs, the annotation has {len(arms)}."
+            f"{task}(): result=... names {len(names)} outputs, the return annotation {len(arms)}. "
+            "Name as many."
         )
     types = arms or (Any,) * len(names)
-    slots = []
+    slots: list[OutputSlot] = []
     for name, type_ in zip(names, types, strict=True):
         if isinstance(name, Output):
             slots.append(_declare(_slot(name.name or f"result_{len(slots) + 1}", type_), name))
         else:
             slots.append(_slot(name, type_))
     return tuple(slots)
-
-
-def _record_fields(annotation: Any) -> dict[str, Any]:
-    """Return field types of a NamedTuple or a dataclass of outputs, else nothing."""
-    plain = strip_annotated(annotation)
-    if not isinstance(plain, type):
-        return {}
-    if issubclass(plain, tuple) and hasattr(plain, "_fields"):
-        hints = typing.get_type_hints(plain, include_extras=True)
-        return {name: hints.get(name, Any) for name in plain._fields}
-    if dataclasses.is_dataclass(plain):
-        hints = typing.get_type_hints(plain, include_extras=True)
-        return {f.name: hints[f.name] for f in dataclasses.fields(plain) if f.init}
-    return {}

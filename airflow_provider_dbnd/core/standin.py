@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_dbnd.core.parameters import RunValue
@@ -34,6 +36,7 @@ class BuildParameter:
 
     @property
     def key(self) -> str:
+        """``owner.name``, by which run-time values address it."""
         return f"{self.owner}.{self.spec.name}"
 
     def build_value(self) -> Any:
@@ -47,10 +50,16 @@ class BuildParameter:
             )
         if isinstance(self.value.value, RunValue):
             raise GraphError(
-                f"{where} is known only in a run ({self.value.value!r}), but the pipeline's body uses it. "
-                "Hand it to a task instead."
+                f"{where} is known only in a run ({self.value.value!r}), but the pipeline's body "
+                "uses it. Hand it to a task instead."
             )
-        return self.value.value if self._data else converted(self.owner, self.spec, self.value)
+        return self.as_type(self.value).value
+
+    def as_type(self, value: Value) -> Value:
+        """Return *value* as the parameter's type; what a task loads or a run fills in stays."""
+        if self._data or isinstance(value.value, RunValue):
+            return value
+        return replace(value, value=converted(self.owner, self.spec, value, kind="pipeline"))
 
     def __repr__(self) -> str:
         return f"<parameter {self.key}>"
@@ -71,13 +80,27 @@ def identity_checked(function: Callable[..., Any]) -> frozenset[str]:
         return frozenset(inspect.signature(function).parameters)
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Compare) and any(
-            isinstance(op, ast.Is | ast.IsNot) for op in node.ops
-        ):
-            names.update(n.id for n in (node.left, *node.comparators) if isinstance(n, ast.Name))
-        elif isinstance(node, ast.Match) and isinstance(node.subject, ast.Name):
-            names.add(node.subject.id)
+        if isinstance(node, ast.Compare):
+            if any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+                names.update(_operands(node.left, *node.comparators))
+        elif isinstance(node, ast.Match):
+            names.update(_operands(node.subject))
     return frozenset(names)
+
+
+def _operands(*nodes: ast.expr) -> Iterator[str]:
+    """Yield the names whose values an expression may hand on unchanged."""
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Tuple | ast.List):
+            yield from _operands(*node.elts)
+        elif isinstance(node, ast.BoolOp):
+            yield from _operands(*node.values)
+        elif isinstance(node, ast.IfExp):
+            yield from _operands(node.body, node.orelse)
+        elif isinstance(node, ast.NamedExpr):
+            yield from _operands(node.value)
 
 
 class StandIn:
@@ -88,8 +111,8 @@ class StandIn:
     def __init__(self, parameter: BuildParameter) -> None:
         object.__setattr__(self, "_parameter", parameter)
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         value = object.__getattribute__(self, "_parameter").value
         return (
             StandIn
@@ -136,27 +159,32 @@ def _value(standin: StandIn, *, fix: bool = True) -> Any:
         parameter.fixed = was_fixed
 
 
+def _plain(value: Any) -> Any:
+    return _value(value) if type(value) is StandIn else value
+
+
 def _forward(name: str) -> Callable[..., Any]:
     def method(self: StandIn, *args: Any) -> Any:
-        plain = tuple(_value(a) if type(a) is StandIn else a for a in args)
         value = _value(self)
         special = getattr(type(value), name, None)
         if special is None:
-            if name in _BINARY:
-                return NotImplemented
             raise TypeError(f"{type(value).__name__!r} object does not support {name}")
-        return special(value, *plain)
+        return special(value, *map(_plain, args))
 
-    method.__name__ = name
     return method
 
 
-_ARITHMETIC = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow")
-_BITWISE = ("lshift", "rshift", "and", "xor", "or")
-_BINARY = frozenset(
-    [f"__{side}{name}__" for name in _ARITHMETIC + _BITWISE for side in ("", "r")]
-    + [f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge")]
-)
+def _binary(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    return lambda self, other: operation(_value(self), _plain(other))
+
+
+def _reflected(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    return lambda self, other: operation(_plain(other), _value(self))
+
+
+_ARITHMETIC = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow")
+_BITWISE = ("lshift", "rshift", "and_", "xor", "or_")
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 _UNARY = (
     "int",
     "float",
@@ -169,8 +197,13 @@ _UNARY = (
     "neg",
     "pos",
     "abs",
-    "invert",
 )
-_CONTAINER = ("len", "iter", "next", "reversed", "contains", "getitem", "bytes")
-for _name in (*_BINARY, *(f"__{n}__" for n in _UNARY + _CONTAINER)):
-    setattr(StandIn, _name, _forward(_name))
+_CONTAINER = ("invert", "len", "iter", "next", "reversed", "contains", "getitem", "bytes")
+for _name in _UNARY + _CONTAINER:
+    setattr(StandIn, f"__{_name}__", _forward(f"__{_name}__"))
+for _name in _ARITHMETIC + _BITWISE + _COMPARISONS:
+    setattr(StandIn, f"__{_name.strip('_')}__", _binary(getattr(operator, _name)))
+for _name in _ARITHMETIC + _BITWISE:
+    setattr(StandIn, f"__r{_name.strip('_')}__", _reflected(getattr(operator, _name)))
+setattr(StandIn, "__divmod__", _binary(divmod))  # noqa: B010 - as the rest; a type checker sees none
+setattr(StandIn, "__rdivmod__", _reflected(divmod))  # noqa: B010

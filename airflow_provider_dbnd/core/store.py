@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import hashlib
 import logging
 import math
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +34,12 @@ from airflow_provider_dbnd.core.filesystem import (
     redact,
 )
 from airflow_provider_dbnd.core.objects import LocalObjects, Objects, RemoteObjects
-from airflow_provider_dbnd.core.store_errors import missing_container, store_error, store_errors
+from airflow_provider_dbnd.core.store_errors import (
+    is_full,
+    missing_container,
+    store_error,
+    store_errors,
+)
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
@@ -119,7 +126,12 @@ class ArtifactStore:
         with contextlib.ExitStack() as stack:
             with store_errors(self.url, "write below"):
                 path = stack.enter_context(self._objects(self.url).staging(suffix))
-            yield path
+            try:
+                yield path
+            except OSError as exc:
+                if is_full(exc):
+                    raise store_error(exc, self.url, "write below") from exc
+                raise
 
     def commit(self, local_path: str, key: str, *, checksum: str) -> str:
         """Make file *local_path* the object *key* and return its URI; the file may be gone then.
@@ -218,7 +230,7 @@ class ArtifactStore:
         where = parse(uri)
         with self._reading(uri, size, checksum):
             if where.scheme == "file":
-                local, got = where.path, os.stat(where.path).st_size
+                local, got = where.path, _regular_size(where.path)
             else:
                 local, got = self._download(uri, into, size)
         self._expect_size(uri, got, got if size is None else size)
@@ -291,18 +303,22 @@ class ArtifactStore:
 
     def _download(self, uri: str, into: str, size: int | None) -> tuple[str, int]:
         fs, path = self._filesystem(uri)
-        local = _local_name(uri, into)
         os.makedirs(into, exist_ok=True)
-        try:
-            got = transfer.download(fs, path, local, size=size)
-        except Exception:
-            # Each store has its own way to refuse a range beyond the end of a shorter object.
-            found = None if size is None else RemoteObjects(fs).size(path)
-            if found is None or found == size:
-                raise
-            return local, found
-        if size is not None and got > size:
-            return local, RemoteObjects(fs).size(path) or got
+        local = _local_name(uri, into)
+        # An earlier copy may be memory-mapped: it is replaced, never written over.
+        with tempfile.TemporaryDirectory(prefix=".fetching.", dir=into) as folder:
+            arriving = os.path.join(folder, "object")
+            try:
+                got = transfer.download(fs, path, arriving, size=size)
+            except Exception:
+                # Each store has its own way to refuse a range beyond the end of a shorter object.
+                found = None if size is None else RemoteObjects(fs).size(path)
+                if found is None or found == size:
+                    raise
+                return local, found
+            if size is not None and got > size:
+                return local, RemoteObjects(fs).size(path) or got
+            os.replace(arriving, local)
         return local, got
 
     def _arrived(self, uri: str, local_path: str, exc: Exception) -> bool:
@@ -314,7 +330,7 @@ class ArtifactStore:
         with tempfile.TemporaryDirectory(prefix="dbnd.") as folder:
             try:
                 copy, size = self._download(uri, folder, None)
-            except Exception as unread:
+            except Exception as unread:  # noqa: BLE001 - the first error is the one to raise
                 log.debug("%s cannot be read back: %s", uri, redact(str(unread)))
                 return False
             if size != os.path.getsize(local_path) or file_checksum(copy) != file_checksum(
@@ -380,10 +396,17 @@ def _verify_checksum(uri: str, path: str, checksum: str | None) -> None:
         )
 
 
+def _regular_size(path: str) -> int:
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    return found.st_size
+
+
 def _read_if_there(objects: Objects, path: str) -> bytes | None:
     try:
         return objects.read(path)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - the first error is the one to raise
         log.debug("nothing to read back at %s: %s", redact(path), redact(str(exc)))
         return None
 

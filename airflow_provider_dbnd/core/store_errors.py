@@ -14,7 +14,6 @@ from airflow_provider_dbnd.core.filesystem import redact, scheme_of
 from airflow_provider_dbnd.exceptions import DbndError, StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 _NO_CREDENTIALS = (
     "NoCredentials",
     "PartialCredentials",
@@ -94,38 +93,42 @@ def missing_container(exc: BaseException) -> bool:
     return _says(exc, _NO_CONTAINER)
 
 
+def is_full(exc: BaseException) -> bool:
+    """Tell whether *exc* says that a disk or a quota is full."""
+    return bool({each.errno for each in _chain(exc) if isinstance(each, OSError)} & _FULL)
+
+
+def http_statuses(exc: BaseException) -> set[int]:
+    """Return the HTTP statuses that *exc* and what it was raised from carry."""
+    return {status for each in _chain(exc) if (status := _status(each)) is not None}
+
+
 def _remedy(exc: BaseException, uri: str) -> str:
     scheme = scheme_of(uri)
-    family = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}.get(scheme, scheme)
-    numbers = {each.errno for each in _chain(exc) if isinstance(each, OSError)}
-    status = {_status(each) for each in _chain(exc)}
-    if numbers & _FULL:
+    if is_full(exc):
         return "The disk or its quota is full: free space, or set [dbnd] store to another place"
     if scheme == "file":
-        return (
-            "Check that the folder can be written and read here, or set [dbnd] store to another one"
-            if numbers & _REFUSED
-            else "Check the file system"
-        )
+        return "Check that the folder can be read and written, or set [dbnd] store to another one"
+    return _remote_remedy(exc, scheme)
+
+
+def _remote_remedy(exc: BaseException, scheme: str) -> str:
+    family = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}.get(scheme, scheme)
+    statuses = http_statuses(exc)
+    remedy = "Try again; if it stays, the cause above comes from the store itself"
     if _says(exc, _NO_CREDENTIALS):
-        ambient = _AMBIENT.get(family)
-        return (
-            f"No credentials were found: name a connection ({scheme}://CONN_ID@...)"
-            + (f" or set {ambient}" if ambient else "")
-        )
-    if _says(exc, _NO_CONTAINER):
-        return "Create the bucket or container, or correct the name"
-    if isinstance(exc, PermissionError) or status & {401, 403} or _says(exc, _DENIED):
-        return "The credentials were refused: check them and what they are allowed to do there"
-    if _says(exc, _UNREACHABLE):
-        endpoint = _ENDPOINT.get(family)
-        return (
-            "The server did not answer: check the network and the endpoint"
-            + (f" (connection or {endpoint})" if endpoint else "")
-        )
-    if isinstance(exc, FileNotFoundError) or 404 in status:
-        return "Create the bucket or folder, or correct the name"
-    return "Try again; if it stays, the cause above comes from the store itself"
+        ambient = f" or set {_AMBIENT[family]}" if family in _AMBIENT else ""
+        remedy = f"No credentials were found: name a connection ({scheme}://CONN_ID@...){ambient}"
+    elif _says(exc, _NO_CONTAINER):
+        remedy = "Create the bucket or container, or correct the name"
+    elif isinstance(exc, PermissionError) or statuses & {401, 403} or _says(exc, _DENIED):
+        remedy = "The credentials were refused: check them and what they are allowed to do there"
+    elif _says(exc, _UNREACHABLE):
+        endpoint = f" (connection or {_ENDPOINT[family]})" if family in _ENDPOINT else ""
+        remedy = f"The server did not answer: check the network and the endpoint{endpoint}"
+    elif isinstance(exc, FileNotFoundError) or 404 in statuses:
+        remedy = "Create the bucket or folder, or correct the name"
+    return remedy
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:

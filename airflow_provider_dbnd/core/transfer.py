@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from airflow_provider_dbnd.core import transfer_s3
+from airflow_provider_dbnd.core.store_errors import http_statuses
 
 SMALLEST_PART = 8 * 2**20
 """Objects up to this size move in one piece; a smaller part costs more in round trips."""
@@ -32,6 +35,7 @@ SYNC_CONCURRENCY = 4
 """The same where each part is a thread with blocking calls."""
 
 _MOST_PARTS = 10_000
+_CONFLICT_PAUSES = (0.1, 0.4, 1.6, 6.4)
 #: A resumable upload learns at its end that the name was taken, one request at once.
 _GCS_ONE_REQUEST = 48 * 2**20
 
@@ -55,7 +59,7 @@ def upload(fs: Any, local: str, path: str, *, create: bool) -> None:
     """
     protocol = protocol_of(fs)
     if protocol in _OBJECT_STORES:
-        _upload_object(fs, protocol, local, path, create=create)
+        _conditional(lambda: _upload_object(fs, protocol, local, path, create=create), path)
     elif protocol == "memory":
         with open(local, "rb") as source:
             _put_in_memory(fs, source.read(), path, create=create)
@@ -68,7 +72,8 @@ def upload_bytes(fs: Any, data: bytes, path: str, *, create: bool) -> None:
     """Store *data* at *path*, complete or not at all; *create* as in :func:`upload`."""
     protocol = protocol_of(fs)
     if protocol in _OBJECT_STORES:
-        fs.pipe_file(path, data, mode="create" if create else "overwrite")
+        mode = "create" if create else "overwrite"
+        _conditional(lambda: fs.pipe_file(path, data, mode=mode), path)
     elif protocol == "memory":
         _put_in_memory(fs, data, path, create=create)
     else:
@@ -114,6 +119,25 @@ def part_size(size: int) -> int:
     at_once = max(SMALLEST_PART, min(LARGEST_PART, -(-size // CONCURRENCY)))
     # S3 takes no more than 10,000 parts.
     return max(at_once, -(-size // _MOST_PARTS))
+
+
+def _conditional(write: Callable[[], object], path: str) -> None:
+    """Run *write* with the answers to "only if it is new" told apart from other errors."""
+    for pause in (*_CONFLICT_PAUSES, None):
+        try:
+            write()
+            return
+        except FileExistsError:
+            raise
+        except OSError as exc:
+            statuses = http_statuses(exc)
+            # Ceph says 412 without a message, which s3fs takes for an invalid argument.
+            if 412 in statuses:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from exc
+            # S3 says 409 while another write of the same key is under way: to be tried again.
+            if 409 not in statuses or pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _upload_object(fs: Any, protocol: str, local: str, path: str, *, create: bool) -> None:
@@ -228,9 +252,7 @@ def _write_at(fd: int, data: bytes, offset: int) -> int:
     return len(data)
 
 
-def _sum_in_threads(
-    fetch: Callable[[tuple[int, int]], int], parts: list[tuple[int, int]]
-) -> int:
+def _sum_in_threads(fetch: Callable[[tuple[int, int]], int], parts: list[tuple[int, int]]) -> int:
     if len(parts) <= 1:
         return sum(map(fetch, parts))
     with ThreadPoolExecutor(SYNC_CONCURRENCY) as pool:

@@ -7,28 +7,32 @@ artifact of its own and a list of them can be fanned out over.
 from __future__ import annotations
 
 import json
+import math
 import os
-import shutil
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import MARKER, Artifact, is_reference
-from airflow_provider_dbnd.core.conversion import strip_annotated, type_text, without_none
+from airflow_provider_dbnd.core.conversion import (
+    elements_of,
+    record_fields,
+    strip_annotated,
+    type_text,
+    values_of,
+    without_none,
+)
 from airflow_provider_dbnd.core.filesystem import absolute
 from airflow_provider_dbnd.core.parameters import Output, Parameter
 from airflow_provider_dbnd.core.signature import Signature
 from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.exceptions import FormatError
+from airflow_provider_dbnd.exceptions import FormatError, ParameterError
 
 #: JSON up to this size stays inline in XCom; above it becomes an artifact.
 INLINE_BYTES = 1024
-
-#: Formats that run code when they are read: only where someone asked for them by name.
-PICKLES = frozenset(("pickle", "joblib"))
 
 #: Key beside a reference that picks a part of the stored value: ``result["a"]`` of a dict.
 SELECT = "select"
@@ -44,7 +48,7 @@ def _is_plain(value: Any) -> bool:
     if value is None or kind in (bool, int, str):
         return True
     if kind is float:
-        return value - value == 0  # neither NaN nor infinite: JSON has no word for them
+        return math.isfinite(value)  # JSON has no word for the others
     if kind is list:
         return all(_is_plain(v) for v in value)
     return (
@@ -65,12 +69,12 @@ class Encoder:
 
     def encode(self, value: Any, name: str, declaration: Output, annotation: Any = Any) -> Any:
         """Return the JSON that stands for *value*, storing what is not small plain JSON."""
-        value = _without_numpy_scalar(value)
+        value = _without_numpy_scalars(value)
         if isinstance(value, Artifact):
             return value.to_json()
         if value is None:
             return None
-        if declaration.format is None and is_inline(value):
+        if declaration.format is None and declaration.path is None and is_inline(value):
             return value
         if self._is_structure(value):
             return self._structure(value, name, declaration, annotation)
@@ -110,8 +114,8 @@ class Encoder:
     def _key(self, name: str, written: formats.Written, ending: str) -> str:
         """``{pipeline}/{task}/{output}/{digest}.{ext}``.
 
-        Equal data may have several stored forms (string widths, writer versions), each with bytes of
-        its own: where the checksum is not the digest, its head tells them apart.
+        Equal data may have several stored forms (string widths, writer versions), each with bytes
+        of its own: where the checksum is not the digest, its head tells them apart.
         """
         checksum = written.checksum.partition(":")[2]
         stem = written.digest if checksum == written.digest else f"{written.digest}-{checksum[:12]}"
@@ -127,16 +131,12 @@ class Encoder:
         return False
 
     def _structure(self, value: Any, name: str, declaration: Output, annotation: Any) -> Any:
-        arms = typing.get_args(without_none(annotation)) or (Any,)
         # Only the outermost level is what a fan-out maps over.
-        inner = Encoder(store=self.store, pipeline=self.pipeline, task_id=self.task_id)
+        inner = replace(self, elements=False)
         if isinstance(value, dict):
-            return {k: inner.encode(v, name, declaration, arms[-1]) for k, v in value.items()}
-        types = (
-            arms
-            if isinstance(value, tuple) and len(arms) == len(value)
-            else (arms[0],) * len(value)
-        )
+            each = values_of(annotation)
+            return {k: inner.encode(v, name, declaration, each) for k, v in value.items()}
+        types = elements_of(annotation, len(value))
         return [inner.encode(v, name, declaration, t) for v, t in zip(value, types, strict=True)]
 
 
@@ -162,13 +162,16 @@ class Decoder:
         if type(value) in (list, tuple):
             return self._sequence(value, name, wanted, declaration, base)
         if type(value) is dict:
-            arm = (typing.get_args(wanted) or (Any,))[-1]
-            return {k: self.load(v, name, arm, declaration, base) for k, v in value.items()}
-        if isinstance(value, str) and _element(wanted) is not None:
-            return [
-                self._uri(uri, name, _element(wanted), declaration, base)
-                for uri in self.store.expand(value, base)
-            ]
+            fields = record_fields(wanted)
+            each = values_of(wanted)
+            return {
+                k: self.load(v, name, fields.get(k, each), declaration, base)
+                for k, v in value.items()
+            }
+        element = _data_element(wanted)
+        if isinstance(value, str) and element is not None:
+            uris = self.store.expand([part.strip() for part in value.split(",")], base)
+            return [self._uri(uri, name, element, declaration, base) for uri in uris]
         return value
 
     def _reference(
@@ -177,6 +180,11 @@ class Decoder:
         selected = reference.get(SELECT, [])
         artifact = Artifact.from_json(reference)
         self._record(name, artifact.to_json())
+        if wanted in (Artifact, Path) and selected:
+            raise ParameterError(
+                f"part {selected} of {artifact.uri} has no file of its own to give as "
+                f"{type_text(wanted)}. Pass the whole result, or take the part inside a task."
+            )
         if wanted is Artifact:
             return artifact
         path = self.store.fetch(
@@ -196,7 +204,7 @@ class Decoder:
             digest=artifact.digest,
         )
         for part in selected:
-            value = value[part]
+            value = _part(value, part)
         return value
 
     def _pickle_is_asked(self, artifact: Artifact, declaration: Parameter) -> bool:
@@ -205,7 +213,7 @@ class Decoder:
         Our store holds one only where a producer declared ``output.pickle``, and its checksum was
         verified against the reference.
         """
-        return declaration.format in PICKLES or artifact.uri.startswith(
+        return declaration.format in formats.PICKLES or artifact.uri.startswith(
             f"{self.store.url.rstrip('/')}/"
         )
 
@@ -218,10 +226,12 @@ class Decoder:
         return self._files(paths, wanted, declaration)
 
     def _files(self, paths: list[str], wanted: Any, declaration: Parameter) -> Any:
+        if not paths:
+            raise ParameterError("an empty list names no file to load. Give one at least.")
         format_ = formats.format_for_input(
-            wanted, format=declaration.format, extension=extension_of(paths[0])
+            wanted, format=declaration.format, extension=formats.extension_of(paths[0])
         )
-        options = _options(format_, declaration, asked=declaration.format in PICKLES)
+        options = _options(format_, declaration, asked=declaration.format in formats.PICKLES)
         if len(paths) == 1:
             return format_.read(paths[0], wanted, options=options)
         return formats.read_many(format_, paths, wanted, options)
@@ -239,12 +249,7 @@ class Decoder:
     ) -> Any:
         if formats.is_data_type(wanted) and all(isinstance(v, str | Path) for v in value):
             return self._many(value, name, wanted, declaration, base)
-        arms = typing.get_args(wanted) or (Any,)
-        types = (
-            arms
-            if len(arms) == len(value) and arms[-1] is not Ellipsis
-            else (arms[0],) * len(value)
-        )
+        types = elements_of(wanted, len(value))
         return [self.load(v, name, t, declaration, base) for v, t in zip(value, types, strict=True)]
 
     def _many(self, uris: Any, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
@@ -264,13 +269,9 @@ def part_of(outputs: Mapping[str, Any], signature: Signature, path: tuple[Any, .
         return None
     if signature.shape == "single":
         return select(outputs[signature.outputs[0].name], path)
-    if not path:
-        return (
-            dict(outputs)
-            if signature.shape == "record"
-            else [outputs[s.name] for s in signature.outputs]
-        )
-    return select(outputs[path[0]], path[1:])
+    if path:
+        return select(outputs[path[0]], path[1:])
+    return signature.as_fields(outputs)
 
 
 def select(encoded: Any, path: tuple[Any, ...]) -> Any:
@@ -278,61 +279,70 @@ def select(encoded: Any, path: tuple[Any, ...]) -> Any:
     for position, part in enumerate(path):
         if is_reference(encoded):
             return {**encoded, SELECT: [*encoded.get(SELECT, []), *path[position:]]}
-        encoded = encoded[part]
+        encoded = _part(encoded, part)
     return encoded
 
 
-def publish(store: ArtifactStore, encoded: Any, uri: str, name: str) -> str:
-    """Copy the artifact behind *encoded* to *uri*, besides its place in the store."""
+def _part(value: Any, part: Any) -> Any:
+    try:
+        return value[part]
+    except (LookupError, TypeError) as exc:
+        raise ParameterError(
+            f"the upstream result has no part {part!r}: expected a dict or list that has it, "
+            f"got {_contents(value)}."
+        ) from exc
+
+
+def _contents(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict of {', '.join(map(repr, value)) or 'nothing'}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a value of type {type(value).__name__}"
+
+
+def publish(store: ArtifactStore, encoded: Any, uri: str, *, base: str, into: str) -> str:
+    """Copy the artifact behind *encoded* to *uri*, besides its place in the store.
+
+    :param base: folder that a relative *uri* starts from.
+    :param into: folder for a local copy on the way.
+    """
     if not is_reference(encoded):
         raise FormatError(
-            f"output {name!r} has path={uri!r} but its value is {type_text(type(encoded))}, which is not stored as one "
-            "file. Declare a format as well, e.g. output.json(path=...)."
+            f"path={uri!r} takes one file, but the value is several: each element of a list or "
+            "dict of data is stored by itself. Return one object, or several outputs."
         )
     artifact = Artifact.from_json(encoded)
-    with store.staging() as staged:
-        shutil.copyfile(
-            store.fetch(
-                artifact.uri, size=artifact.size, checksum=artifact.checksum, into=staged + ".d"
-            ),
-            staged,
-        )
-        return store.publish(staged, uri)
-
-
-def extension_of(path: str) -> str:
-    """Return the extension of a file, with the one before a compression suffix.
-
-    >>> extension_of("raw.csv.gz"), extension_of("raw.parquet")
-    ('csv.gz', 'parquet')
-    """
-    stem, last = os.path.splitext(os.path.basename(path))
-    before = os.path.splitext(stem)[1] if last in (".gz", ".bz2", ".xz", ".zip", ".zst") else ""
-    return (before + last).lstrip(".")
+    local = store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=into)
+    return store.publish(local, uri, base=base)
 
 
 def _options(format_: formats.Format, declaration: Parameter, *, asked: bool) -> dict[str, Any]:
     options = dict(declaration.load_options)
-    return {**options, "allow_pickle": asked} if format_.name in PICKLES else options
+    return {**options, formats.ALLOW_PICKLE: asked} if format_.name in formats.PICKLES else options
 
 
 def _stored_type(artifact: Artifact) -> Any:
-    """Return what to read an artifact as where no annotation says it: the type it was stored from."""
+    """Return what to read an artifact as where no annotation says it: as it was stored."""
     return Any if artifact.format == "json" else artifact.type
 
 
-def _without_numpy_scalar(value: Any) -> Any:
-    if (
-        type(value).__module__ == "numpy"
-        and getattr(value, "shape", None) == ()
-        and hasattr(value, "item")
-    ):
-        return value.item()
+def _without_numpy_scalars(value: Any) -> Any:
+    """Replace numpy's numbers by Python's, inside lists and dicts as well."""
+    kind = type(value)
+    if kind.__module__ == "numpy":
+        # Times stay: Python's have no nanoseconds.
+        number = getattr(value, "shape", None) == () and value.dtype.kind in "biufcSU"
+        return value.item() if number else value
+    if kind in (list, tuple) and not _is_plain(value):
+        return kind(map(_without_numpy_scalars, value))
+    if kind is dict and not _is_plain(value):
+        return {k: _without_numpy_scalars(v) for k, v in value.items()}
     return value
 
 
 def _holds_data(value: Any) -> bool:
-    """Tell whether *value* is, or holds at any depth, something that needs an artifact of its own."""
+    """Tell whether *value* is, or holds at any depth, what needs an artifact of its own."""
     if type(value) in (list, tuple):
         return any(_holds_data(v) for v in value)
     if type(value) is dict:
@@ -344,9 +354,7 @@ def _is_stream(value: Any) -> bool:
     return hasattr(value, "__next__")
 
 
-def _element(annotation: Any) -> Any:
+def _data_element(annotation: Any) -> Any:
     """Return T for ``list[T]`` where T is a data type."""
-    arms = typing.get_args(annotation)
-    if typing.get_origin(annotation) is list and arms and formats.is_data_type(arms[0]):
-        return strip_annotated(arms[0])
-    return None
+    element = elements_of(annotation, 1)[0] if typing.get_origin(annotation) is list else None
+    return strip_annotated(element) if formats.is_data_type(element) else None

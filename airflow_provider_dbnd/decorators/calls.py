@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from airflow_provider_dbnd.core.attempt import call_nested, current_attempt
@@ -27,20 +27,30 @@ def call_task(
 ) -> Any:
     """Call a task wherever we are; *bound* are arguments set earlier by ``partial``."""
     builder = active_builder()
+    name = task_id(definition, kwargs)
+    kwargs = {**bound, **kwargs}
     if builder is None:
-        return _call_now(definition, args, {**bound, **kwargs})
+        return _call_now(definition, args, kwargs)
+    # What a call leaves out may come from a file or the environment.
+    arguments = definition.signature.bind(args, kwargs, partial=True)
+    return add_call(builder, definition.renamed(name), arguments)
+
+
+def task_id(definition: Definition, kwargs: dict[str, Any]) -> str:
+    """Take the name of the node or group out of a call's keywords."""
     if "task_id" in kwargs and "task_id" not in definition.signature.inputs:
-        definition = _renamed(definition, kwargs.pop("task_id"))
-    return add_call(builder, definition, definition.signature.bind(args, {**bound, **kwargs}))
+        return str(kwargs.pop("task_id"))
+    return definition.name
 
 
-def call_mapped(definition: Definition, mapped: Any, bound: dict[str, Any], rows: Any) -> Any:
+def call_mapped(
+    definition: Definition, mapped: Any, bound: dict[str, Any], rows: Callable[[], Iterable[Any]]
+) -> Any:
     """Fan a task out; *rows* gives the argument sets for a plain call."""
     builder = active_builder()
     if builder is None:
         return [_call_now(definition, (), {**bound, **row}) for row in rows()]
-    definition.signature.bind((), bound, partial=True)
-    return add_call(builder, definition, bound, mapped)
+    return add_call(builder, definition, definition.signature.bind((), bound, partial=True), mapped)
 
 
 def _call_now(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -48,10 +58,6 @@ def _call_now(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, A
     if attempt is None:
         return definition.function(*args, **kwargs)
     return call_nested(attempt, definition.name, definition.function, args, kwargs)
-
-
-def _renamed(definition: Definition, name: str) -> Definition:
-    return replace(definition, name=name)
 
 
 def _dag_builder() -> Builder | None:

@@ -20,7 +20,12 @@ from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.decorators.form import form_params
 from airflow_provider_dbnd.exceptions import GraphError
 from airflow_provider_dbnd.hooks.settings import airflow_settings
-from airflow_provider_dbnd.operators.binding import Binding, DagBinding, ParameterReference, make_callable
+from airflow_provider_dbnd.operators.binding import (
+    Binding,
+    DagBinding,
+    ParameterReference,
+    make_callable,
+)
 from airflow_provider_dbnd.operators.results import TaskResult
 from airflow_provider_dbnd.operators.task import DbndOperator
 from airflow_provider_dbnd.sensors.task import DbndSensor
@@ -33,7 +38,9 @@ _BUILDERS: weakref.WeakKeyDictionary[DAG, DagBuilder] = weakref.WeakKeyDictionar
 def builder_of(dag: DAG) -> DagBuilder:
     """Return the builder of a DAG under construction: one a DAG, made at its first task."""
     if dag not in _BUILDERS:
-        _BUILDERS[dag] = DagBuilder(DagBinding(root=dag.dag_id, settings=airflow_settings(_folder_of(dag.fileloc))))
+        _BUILDERS[dag] = DagBuilder(
+            DagBinding(root=dag.dag_id, settings=airflow_settings(_folder_of(dag.fileloc)))
+        )
     return _BUILDERS[dag]
 
 
@@ -44,6 +51,7 @@ class DagBuilder:
         self.binding = binding
 
     def add(self, call: Call) -> Handle:
+        """Make the operator of *call*."""
         definition = self._configured(call.definition)
         binding = Binding(
             definition=definition, arguments=call.arguments, dag=self.binding, mapped=call.mapped
@@ -55,18 +63,32 @@ class DagBuilder:
             task_id=definition.name,
             **definition.options,
         )
-        arguments = {name: _for_operator(definition, name, value) for name, value in call.arguments.items()}
-        made = _expanded(decorator, arguments, call.mapped) if call.mapped is not None else decorator(**arguments)
+        arguments = {
+            name: _for_operator(definition, name, value) for name, value in call.arguments.items()
+        }
+        made = (
+            _expanded(decorator, arguments, call.mapped)
+            if call.mapped is not None
+            else decorator(**arguments)
+        )
         if self.binding.known:
             self.binding.known[made.operator.task_id] = list(definition.signature.inputs)
         return TaskResult(made.operator, definition=definition)
 
     @contextlib.contextmanager
     def group(self, definition: Definition, name: str) -> Iterator[str]:
-        with TaskGroup(group_id=name, tooltip=inspect.getdoc(definition.function) or "", add_suffix_on_collision=True) as group:
+        """Open the task group of a nested pipeline."""
+        with TaskGroup(
+            group_id=name,
+            tooltip=inspect.getdoc(definition.function) or "",
+            add_suffix_on_collision=True,
+        ) as group:
             yield str(group.group_id)
 
-    def parameter(self, owner: str, definition: Definition, name: str, given: Any) -> BuildParameter:
+    def parameter(
+        self, owner: str, definition: Definition, name: str, given: Any
+    ) -> BuildParameter:
+        """Resolve a pipeline's parameter for the parse; a run may change it."""
         parameter = build_parameter(owner, definition, name, given, self._sources())
         self.binding.parameters[parameter.key] = parameter
         if self.binding.known:
@@ -80,7 +102,7 @@ class DagBuilder:
         """Lay ``[tasks.x]`` of dbnd.toml over the options in code."""
         from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
 
-        group = TaskGroupContext.get_current()
+        group: Any = TaskGroupContext.get_current()
         task_id = group.child_id(definition.name) if group else definition.name
         return definition.with_options(**self.binding.settings.tasks.get(task_id, {}))
 
@@ -101,13 +123,15 @@ def make_dag(definition: Definition, options: Mapping[str, Any]) -> DAG:
         known={definition.name: []},
         declared=frozenset(arguments.get("params") or {}),
     )
-    with DAG(**arguments) as dag:
+    with DAG(**arguments) as dag:  # noqa: AIR002 - the schedule is the caller's
         # DAG takes the file of the frame that made it, which is this one.
         dag.fileloc = file
         builder = _BUILDERS[dag] = DagBuilder(binding)
         build_body(builder, definition, definition.name, given)
         if not dag.task_dict:
-            raise GraphError(f"Pipeline {definition.name!r} calls no task: decorate the functions it calls with @task.")
+            raise GraphError(
+                f"Pipeline {definition.name!r} calls no task: decorate the functions it calls with @task."
+            )
     check_names(definition, dag.task_dict)
     check_keys(Sources(settings=settings, root=definition.name), binding.known)
     _add_form(dag, definition, binding, scheduled=arguments.get("schedule") is not None)

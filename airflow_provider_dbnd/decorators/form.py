@@ -21,13 +21,28 @@ from airflow_provider_dbnd.exceptions import ParameterError
 
 #: JSON-schema words that Airflow's form understands.
 _KEPT = (
-    ("type", "enum", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-    + ("minLength", "maxLength", "pattern", "items", "multipleOf", "properties", "required", "additionalProperties")
+    "type",
+    "enum",
+    "format",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "items",
+    "multipleOf",
+    "properties",
+    "required",
+    "additionalProperties",
 )
 _DOC_PARAM = re.compile(r"^\s*(?::param\s+(\w+):|(\w+)(?:\s*\([^)]*\))?:)\s*(.+)$", re.MULTILINE)
 
 
-def form_params(definition: Definition, parameters: Mapping[str, BuildParameter], *, scheduled: bool) -> dict[str, Any]:
+def form_params(
+    definition: Definition, parameters: Mapping[str, BuildParameter], *, scheduled: bool
+) -> dict[str, Any]:
     """Return the form's fields for the parameters a run can change."""
     documented = _documented(definition)
     return {
@@ -73,7 +88,11 @@ def _schema(spec: Input) -> dict[str, Any]:
         schema = _plain_schema(spec)
     if spec.declaration.choices is not None:
         schema["enum"] = list(spec.declaration.choices)
-    return _nullable(schema) if accepts_none(spec.annotation) and spec.annotation is not Any else schema
+    return (
+        _nullable(schema)
+        if accepts_none(spec.annotation) and spec.annotation is not Any
+        else schema
+    )
 
 
 def _plain_schema(spec: Input) -> dict[str, Any]:
@@ -98,7 +117,8 @@ def _plain_schema(spec: Input) -> dict[str, Any]:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     if "$ref" in str(schema):
         return {"type": schema["type"]} if "type" in schema else {}
-    if schema.get("format") == "path":
+    if schema.get("format") in ("path", "duration"):
+        # Not what the form's own check of these formats allows: "2d" is a duration here.
         return {"type": "string"}
     return {key: schema[key] for key in _KEPT if key in schema}
 

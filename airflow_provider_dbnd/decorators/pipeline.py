@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from airflow_provider_dbnd.core.build import build_body
 from airflow_provider_dbnd.core.definition import Definition, define
-from airflow_provider_dbnd.decorators.calls import active_builder, call_task
+from airflow_provider_dbnd.decorators.calls import active_builder, call_task, task_id
 from airflow_provider_dbnd.decorators.task import declarations
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ class Pipeline(Generic[P, R]):
         if builder is None:
             nested: R = call_task(self.definition, args, dict(kwargs), {})
             return nested
-        name = str(kwargs.pop("task_id", self.definition.name))
+        name = task_id(self.definition, kwargs)
         given = self.definition.signature.bind(args, kwargs, partial=True)
         with builder.group(self.definition, name) as owner:
             result: R = build_body(builder, self.definition, owner, given)
@@ -65,7 +65,7 @@ class Pipeline(Generic[P, R]):
 
 
 class LazyDag:
-    """A DAG that is made when it is first looked at, so that a pipeline file costs no Airflow import."""
+    """A DAG that is made when it is first looked at: a pipeline file costs no Airflow import."""
 
     def __init__(self, definition: Definition, options: Mapping[str, Any]) -> None:
         self._definition, self._options = definition, options
@@ -76,8 +76,8 @@ class LazyDag:
 
         return make_dag(self._definition, self._options)
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         # Only a process that has loaded Airflow can ask whether this is one of its DAGs.
         return type(self._dag) if "airflow.sdk" in sys.modules else LazyDag
 
@@ -114,7 +114,7 @@ def pipeline(function: Any = None, /, **options: Any) -> Any:
 
 
 def _make(function: Callable[P, R], options: Mapping[str, Any]) -> Pipeline[P, R]:
-    declared, rest = declarations(function, options)
+    declared, rest = declarations(options)
     made: Pipeline[P, R] = Pipeline(define("pipeline", function, declared, rest))
     if rest and "airflow.sdk" in sys.modules:
         made.as_dag()

@@ -18,8 +18,9 @@ def sensor(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def sensor(function: Any = None, /, **options: Any) -> Any:
     """Make a function a sensor: it is satisfied by any result but None and False, and passes it on.
 
-    :param options: as for ``task``, and Airflow's sensor arguments: ``poke_interval`` and ``timeout``
-        (seconds), ``mode`` ("reschedule" unless given, so that a waiting sensor holds no worker).
+    :param options: as for ``task``, and Airflow's sensor arguments: ``poke_interval`` and
+        ``timeout`` (seconds), ``mode`` ("reschedule" unless given, so that a waiting sensor holds
+        no worker).
 
     >>> import os
     >>> @sensor(poke_interval=30)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from airflow_provider_dbnd.core.definition import Definition, Kind, define
@@ -74,25 +73,23 @@ class Task(Generic[P, R]):
         return call_mapped(self.definition, rows, self._bound, lambda: rows)
 
     def override(self, **options: Any) -> Task[P, R]:
-        """Return the task with other operator options, e.g. ``override(task_id="f_eu", retries=3)``."""
+        """Return the task with other operator options: ``override(task_id="f_eu", retries=3)``."""
         name = options.pop("task_id", self.definition.name)
-        definition = replace(self.definition.with_options(**options), name=name)
-        return type(self)(definition, self._bound)
+        return type(self)(self.definition.with_options(**options).renamed(name), self._bound)
 
     def _unset(self, method: str, names: Mapping[str, Any]) -> None:
         twice = sorted(self._bound.keys() & names.keys())
         if twice:
             raise SignatureError(
-                f"{self.definition.name}.{method}(): argument {twice[0]!r} is already set by partial()."
+                f"{self.definition.name}.{method}(): argument {twice[0]!r} is already set by "
+                "partial()."
             )
 
     def __repr__(self) -> str:
         return f"<{self.definition.kind} {self.definition.name}>"
 
 
-def declarations(
-    function: Callable[..., Any], options: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def declarations(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split the decorator's keywords into declarations of parameters and outputs, and options."""
     declared = {
         k: v for k, v in options.items() if k == "result" or isinstance(v, Parameter | Output)
@@ -102,7 +99,7 @@ def declarations(
 
 def make_task(kind: Kind, function: Callable[P, R], options: Mapping[str, Any]) -> Task[P, R]:
     """Decorate *function*."""
-    declared, rest = declarations(function, options)
+    declared, rest = declarations(options)
     return Task(define(kind, function, declared, rest))
 
 
@@ -113,9 +110,9 @@ def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(function: Any = None, /, **options: Any) -> Any:
     """Make a typed function a task.
 
-    :param options: ``name=parameter(...)`` and ``name=output(...)`` declare what annotations cannot say;
-        ``result="a,b"`` names outputs; every other keyword is an argument of the Airflow operator
-        (``retries``, ``pool``, ``queue``, ``trigger_rule``, ...), ``task_id`` its name.
+    :param options: ``name=parameter(...)`` and ``name=output(...)`` declare what annotations cannot
+        say; ``result="a,b"`` names outputs; every other keyword is an argument of the Airflow
+        operator (``retries``, ``pool``, ``queue``, ``trigger_rule``, ...), ``task_id`` its name.
 
     >>> @task
     ... def double(n: int = 1) -> int:

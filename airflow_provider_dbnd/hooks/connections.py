@@ -44,8 +44,8 @@ def connection_options(conn_id: str, scheme: str) -> Mapping[str, Any]:
 
 
 def _get(conn_id: str) -> Any:
-    from airflow.sdk import BaseHook
     from airflow.providers.common.compat.sdk import AirflowException
+    from airflow.sdk import BaseHook
 
     try:
         return BaseHook.get_connection(conn_id)
@@ -90,7 +90,7 @@ def _s3(connection: Any, extra: Extra) -> dict[str, Any]:
 
 
 def _assume_role(role: str, options: Mapping[str, Any], extra: Extra) -> dict[str, Any]:
-    from botocore.session import Session
+    from botocore.session import Session  # type: ignore[import-untyped,unused-ignore]
 
     service = extra.get("service_config", {}).get("sts", {})
     sts = Session(profile=options["profile"]).create_client(
@@ -113,11 +113,11 @@ def _assume_role(role: str, options: Mapping[str, Any], extra: Extra) -> dict[st
     }
 
 
-def _gcs(connection: Any, extra: Extra) -> dict[str, Any]:
+def _gcs(_: Any, extra: Extra) -> dict[str, Any]:
     keyfile = extra.get("keyfile_dict")
     token = json.loads(keyfile) if isinstance(keyfile, str) else keyfile
     if extra.get("is_anonymous"):
-        token = "anon"
+        token = "anon"  # noqa: S105 - gcsfs's word for none
     return {
         "token": token or extra.get("key_path"),
         "project": extra.get("project"),
@@ -161,7 +161,7 @@ def _webhdfs(connection: Any, extra: Extra) -> dict[str, Any]:
     }
 
 
-def _hdfs(connection: Any, extra: Extra) -> dict[str, Any]:
+def _hdfs(connection: Any, _: Extra) -> dict[str, Any]:
     return {"host": connection.host, "port": connection.port, "user": connection.login}
 
 

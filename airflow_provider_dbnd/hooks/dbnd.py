@@ -47,7 +47,9 @@ class DbndHook(BaseHook):
             return artifact_store()
         connection = self.get_connection(self.conn_id)
         if not connection.host:
-            raise ConfigurationError(f"connection {self.conn_id!r} has no store URL: put it in its host field.")
+            raise ConfigurationError(
+                f"connection {self.conn_id!r} has no store URL: put it in its host field."
+            )
         scheme = connection.host.partition("://")[0]
         options = json.loads(connection.extra or "{}").get("storage_options", {})
         return ArtifactStore(connection.host, storage_options={scheme: options})

@@ -54,7 +54,11 @@ class ParameterReference:
         if self.parameter.spec.declaration.hidden:
             return MASK
         value = parameter_value(self.parameter, run_time_layers(context))
-        return repr(value.value) if value and isinstance(value.value, RunValue) else value and value.value
+        return (
+            repr(value.value)
+            if value and isinstance(value.value, RunValue)
+            else value and value.value
+        )
 
     def __str__(self) -> str:
         return f"{{{{ params.{self.parameter.key} }}}}"

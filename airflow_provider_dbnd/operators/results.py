@@ -47,7 +47,10 @@ class TaskResult(Handle, PlainXComArg):
     def _child(self, path: tuple[Any, ...]) -> TaskResult:
         split = self.definition.signature.shape in ("tuple", "record")
         return TaskResult(
-            self.operator, str(path[0]) if split else self.key, definition=self.definition, path=path
+            self.operator,
+            str(path[0]) if split else self.key,
+            definition=self.definition,
+            path=path,
         )
 
     def resolve(self, context: Mapping[str, Any]) -> Any:
@@ -57,7 +60,11 @@ class TaskResult(Handle, PlainXComArg):
         if _takes_references(task):
             return encoded
         if not _has_reference(encoded):
-            return self.definition.signature.join(encoded) if self._names() and isinstance(encoded, dict) else encoded
+            return (
+                self.definition.signature.join(encoded)
+                if self._names() and isinstance(encoded, dict)
+                else encoded
+            )
         if _loads_in_call(task):
             return _Deferred.into(task, encoded)
         return _load(encoded)
@@ -108,7 +115,10 @@ def _load(encoded: Any) -> Any:
 
 def _loads_in_call(task: Any) -> bool:
     """Tell whether *task* calls a Python function in this process, with its arguments as they are."""
-    from airflow.providers.standard.operators.python import PythonOperator, _BasePythonVirtualenvOperator
+    from airflow.providers.standard.operators.python import (
+        PythonOperator,
+        _BasePythonVirtualenvOperator,
+    )
 
     return isinstance(task, PythonOperator) and not isinstance(task, _BasePythonVirtualenvOperator)
 

@@ -29,10 +29,14 @@ def run_time_layers(context: Mapping[str, Any]) -> tuple[Layer, ...]:
     test = {
         name: params[name]
         for name in params
-        if name not in conf and name not in binding.declared
+        if name not in conf
+        and name not in binding.declared
         and (name not in binding.form_defaults or params[name] != binding.form_defaults[name])
     }
-    layers = (Layer(values=conf, source=CONF, base=base), Layer(values=test, source=TASK_PARAMS, base=base))
+    layers = (
+        Layer(values=conf, source=CONF, base=base),
+        Layer(values=test, source=TASK_PARAMS, base=base),
+    )
     return tuple(layer for layer in layers if layer.values)
 
 
@@ -50,7 +54,9 @@ def task_sources(binding: Binding, layers: tuple[Layer, ...], task_id: str) -> S
     dag = binding.dag
     known = dag.known or {task_id: list(binding.definition.signature.inputs)}
     relevant = tuple(_relevant(layer, dag, task_id) for layer in layers)
-    sources = Sources(settings=dag.settings, root=dag.root, run_time=tuple(x for x in relevant if x.values))
+    sources = Sources(
+        settings=dag.settings, root=dag.root, run_time=tuple(x for x in relevant if x.values)
+    )
     check_keys(sources, known)
     _check_fixed(dag, sources)
     return sources
@@ -72,7 +78,9 @@ def _check_fixed(dag: DagBinding, sources: Sources) -> None:
             continue
         value = resolve(parameter.owner, parameter.spec, MISSING, sources)
         built = parameter.value
-        from_run = value is not None and any(value.source == layer.source for layer in sources.run_time)
+        from_run = value is not None and any(
+            value.source == layer.source for layer in sources.run_time
+        )
         if value is not None and from_run and (built is None or value.value != built.value):
             name = parameter.spec.name
             raise ParameterError(
@@ -86,8 +94,9 @@ def _check_fixed(dag: DagBinding, sources: Sources) -> None:
 def parameter_value(parameter: BuildParameter, layers: tuple[Layer, ...]) -> Value | None:
     """Return a pipeline parameter's value in this run: given at run time, else as built."""
     for layer in layers:
-        for key in (parameter.key, parameter.spec.name) if "." not in parameter.owner else (parameter.key,):
+        for key in (
+            (parameter.key, parameter.spec.name) if "." not in parameter.owner else (parameter.key,)
+        ):
             if key in layer.values:
                 return Value(value=layer.values[key], source=layer.source, base=layer.base)
     return parameter.value
-

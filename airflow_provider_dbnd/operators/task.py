@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow.sdk.bases.decorator import DecoratedOperator
 from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.sdk.bases.decorator import DecoratedOperator
 
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
@@ -41,7 +41,9 @@ class DbndOperatorMixin:
         ti = context["ti"]
         layers = run_time_layers(context)
         sources = task_sources(self.binding, layers, ti.task_id)
-        arguments = arguments_of(ti.task_id, self.binding.definition, self._given(context, layers), sources)
+        arguments = arguments_of(
+            ti.task_id, self.binding.definition, self._given(context, layers), sources
+        )
         self._show(arguments)
         spec = TaskSpec(
             identity=_identity(context),
@@ -132,7 +134,10 @@ def _identity(context: Mapping[str, Any]) -> Identity:
 
 
 def _summary(spec: TaskSpec, manifest: Manifest) -> dict[str, Any]:
-    summary: dict[str, Any] = {"manifest": spec.store.uri(manifest.identity.key()), "seconds": manifest.seconds}
+    summary: dict[str, Any] = {
+        "manifest": spec.store.uri(manifest.identity.key()),
+        "seconds": manifest.seconds,
+    }
     if manifest.metrics:
         summary["metrics"] = dict(manifest.metrics)
     if manifest.published:
@@ -145,5 +150,3 @@ def _brief(value: Any, limit: int = 200) -> str:
         return str(value["uri"])
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."
-
-

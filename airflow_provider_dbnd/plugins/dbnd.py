@@ -16,7 +16,9 @@ def uri(reference: Any) -> str:
     from airflow_provider_dbnd.exceptions import ParameterError
 
     if not is_reference(reference):
-        raise ParameterError(f"macros.dbnd.uri() takes a reference to an artifact, got {type(reference).__name__}.")
+        raise ParameterError(
+            f"macros.dbnd.uri() takes a reference to an artifact, got {type(reference).__name__}."
+        )
     return Artifact.from_json(reference).uri
 
 

@@ -27,7 +27,9 @@ class DbndSensor(DbndOperatorMixin, DecoratedOperator, BaseSensorOperator):
     def poke(self, context: Any) -> PokeReturnValue:
         """Call the function once."""
         result = self.push_outputs(context, self.run_function(context))
-        return PokeReturnValue(is_done=result is not None and result is not False, xcom_value=result)
+        return PokeReturnValue(
+            is_done=result is not None and result is not False, xcom_value=result
+        )
 
     def execute(self, context: Any) -> Any:
         """Poke until satisfied, by Airflow's own loop."""

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -44,7 +47,9 @@ class TestLocalStore(StoreContract):
     def test_missing_file_tells_that_a_local_store_is_not_shared(
         self, store: ArtifactStore, tmp_path: Path
     ) -> None:
-        with pytest.raises(ArtifactNotFoundError, match=r"set \[dbnd\] store to a bucket or a shar"):
+        with pytest.raises(
+            ArtifactNotFoundError, match=r"set \[dbnd\] store to a bucket or a shar"
+        ):
             store.fetch(store.uri("a.bin"), into=str(tmp_path))
 
     def test_file_staged_on_another_file_system_is_copied(self, store: ArtifactStore) -> None:
@@ -61,7 +66,7 @@ class TestLocalStore(StoreContract):
     def test_same_size_other_content_is_refused(self, store: ArtifactStore) -> None:
         commit(store, "a.bin", b"original")
 
-        with pytest.raises(ArtifactCorruptedError, match="expected blake3:.*, found blake3:"):
+        with pytest.raises(ArtifactCorruptedError, match=r"expected blake3:.*, found blake3:"):
             commit(store, "a.bin", b"replaced")
 
     def test_leftovers_of_a_killed_process_tell_who_left_them(self, store: ArtifactStore) -> None:
@@ -135,6 +140,11 @@ from airflow_provider_dbnd.exceptions import StoreError
 store = ArtifactStore(sys.argv[1])
 store.put_bytes("before", b"1")
 try:
+    with store.staging() as staged, open(staged, "wb") as target:
+        target.write(bytes(2**21))
+except StoreError as error:
+    print(error)
+try:
     store.put_bytes("large", bytes(2**21))
 except StoreError as error:
     print(error)
@@ -159,6 +169,8 @@ def test_full_disk_is_told_and_leaves_the_store_usable(tmp_path: Path) -> None:
     ).stdout
 
     assert told == (
+        f"cannot write below file://{tmp_path}: OSError: [Errno 27] File too large. The disk or "
+        f"its quota is full: free space, or set [dbnd] store to another place\n"
         f"cannot write file://{tmp_path}/large: OSError: [Errno 27] File too large. The disk or "
         f"its quota is full: free space, or set [dbnd] store to another place\n"
         f"False b'1' ['before']\n"
@@ -182,6 +194,38 @@ def test_place_that_cannot_be_written_is_told(tmp_path: Path, place: str) -> Non
     assert str(put.value).startswith(f"cannot write file://{place}/a: ")
     assert str(staging.value).startswith(f"cannot write below file://{place}: ")
     assert put.value.__cause__ is not None
+
+
+def test_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="IsADirectoryError"):
+        ArtifactStore(str(tmp_path)).fetch_input(f"file://{tmp_path}", str(tmp_path))
+
+
+@pytest.fixture
+def website(tmp_path: Path) -> Iterator[str]:
+    pytest.importorskip("aiohttp")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "raw.csv").write_bytes(b"a,b\n1,2\n")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_input_comes_from_a_website(website: str, tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+
+    assert store.expand(f"{website}/raw.csv?sig=topsecret", "/") == [
+        f"{website}/raw.csv?sig=topsecret"
+    ]
+    fetched = store.fetch_input(f"{website}/raw.csv?sig=topsecret", str(tmp_path / "into"))
+    with pytest.raises(ArtifactNotFoundError) as error:
+        store.fetch_input(f"{website}/none.csv?sig=topsecret", str(tmp_path / "into"))
+
+    assert Path(fetched.path).read_bytes() == b"a,b\n1,2\n"
+    assert fetched.path.endswith("-raw.csv")
+    assert str(error.value).startswith(f"{website}/none.csv?sig=*** is not there: ")
 
 
 def test_relative_store_starts_from_the_working_folder(
@@ -230,7 +274,7 @@ def test_a_key_stays_below_the_store_on_every_file_system(names: list[str]) -> N
 
     assert len(parts) == len(names)
     assert all(0 < len(part) <= 200 and not part.startswith(".") for part in parts)
-    assert not set("".join(parts)) & set(':*?"<>|\\ #%&{}$!`\'@+^\n\0')
+    assert not set("".join(parts)) & set(":*?\"<>|\\ #%&{}$!`'@+^\n\0")
     ArtifactStore("memory://x").uri("/".join(parts))
 
 

@@ -1,4 +1,4 @@
-"""The store's contract on real servers and good emulators; each is skipped where it does not run."""
+"""The store's contract on real servers and good emulators; each is skipped if it does not run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def s3_environment(monkeypatch: pytest.MonkeyPatch, endpoint: str, secret: str =
 
 
 def make_bucket(endpoint: str) -> None:
-    import boto3
+    import boto3  # type: ignore[import-untyped,unused-ignore]
 
     client = boto3.client(
         "s3",
@@ -66,6 +66,12 @@ def make_bucket(endpoint: str) -> None:
         client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
     ):
         client.create_bucket(Bucket=BUCKET)
+
+
+def make_container(url: str, options: filesystem.StorageOptions | None = None) -> None:
+    fs, path = filesystem.filesystem(url, options)
+    if not fs.exists(path):
+        fs.mkdir(path)
 
 
 def unique(root: str) -> ArtifactStore:
@@ -109,26 +115,18 @@ class TestCeph(StoreContract):
 
 class TestGcs(StoreContract):
     @pytest.fixture
-    def store(self, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
+    def store(self) -> ArtifactStore:
         address = server("DBND_TEST_GCS")
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-        monkeypatch.setenv("FSSPEC_GS_TOKEN", "anon")
         options = {"gs": {"token": "anon", "endpoint_url": address, "project": "p"}}
-        fs, _ = filesystem.filesystem(f"gs://{BUCKET}", options)
-        if not fs.exists(BUCKET):
-            fs.mkdir(BUCKET)
-        return ArtifactStore(
-            f"gs://{BUCKET}/{os.urandom(4).hex()}/store", storage_options=options
-        )
+        make_container(f"gs://{BUCKET}", options)
+        return ArtifactStore(f"gs://{BUCKET}/{os.urandom(4).hex()}/store", storage_options=options)
 
 
 class TestAzure(StoreContract):
     @pytest.fixture
     def store(self, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
         monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", server("DBND_TEST_AZURE"))
-        fs, _ = filesystem.filesystem(f"abfs://{BUCKET}")
-        with contextlib.suppress(FileExistsError):
-            fs.mkdir(BUCKET)
+        make_container(f"abfs://{BUCKET}")
         return unique(f"abfs://{BUCKET}")
 
     def test_wrong_key_is_told_without_showing_it(
@@ -154,10 +152,13 @@ class TestAzure(StoreContract):
         path = store.url.partition(BUCKET)[2]
 
         assert ArtifactStore(f"abfs://azure@{BUCKET}{path}").get_bytes("a") == b"1"
-        assert ArtifactStore(
-            f"abfss://{BUCKET}@any.dfs.core.windows.net{path}",
-            storage_options={"abfss": {**options, "account_name": None, "account_host": None}},
-        ).get_bytes("a") == b"1"
+        assert (
+            ArtifactStore(
+                f"abfss://{BUCKET}@any.dfs.core.windows.net{path}",
+                storage_options={"abfss": {**options, "account_name": None, "account_host": None}},
+            ).get_bytes("a")
+            == b"1"
+        )
 
 
 class TestWebHdfs(StoreContract):
@@ -170,11 +171,11 @@ class TestWebHdfs(StoreContract):
         return unique(f"webhdfs://root@{server('DBND_TEST_WEBHDFS')}/stores")
 
     def test_a_place_of_another_user_is_told(self, store: ArtifactStore) -> None:
-        other = store.url.replace("root@", "nobody@")
+        commit(store, "a", b"1")
+        other = ArtifactStore(store.url.replace("root@", "nobody@"))
 
         with pytest.raises(StoreError, match="The credentials were refused"):
-            commit(store, "a", b"1")
-            ArtifactStore(other).put_bytes("b", b"1")
+            other.put_bytes("b", b"1")
 
 
 class TestConnections:
@@ -230,9 +231,7 @@ class TestConnections:
     def test_secret_of_ceph(self, connection: Callable[..., None]) -> None:
         endpoint = server("DBND_TEST_S3_CEPH")
         make_bucket(endpoint)
-        connection(
-            conn_type="aws", login="AK", password="SK", extra={"endpoint_url": endpoint}
-        )
+        connection(conn_type="aws", login="AK", password="SK", extra={"endpoint_url": endpoint})
 
         store = unique(f"s3://store@{BUCKET}")
 
@@ -241,9 +240,7 @@ class TestConnections:
     def test_azure_with_account_and_key(self, connection: Callable[..., None]) -> None:
         string = server("DBND_TEST_AZURE")
         connection(conn_type="wasb", extra={"connection_string": string})
-        fs, _ = filesystem.filesystem(f"abfs://store@{BUCKET}")
-        with contextlib.suppress(FileExistsError):
-            fs.mkdir(BUCKET)
+        make_container(f"abfs://store@{BUCKET}")
 
         store = unique(f"abfs://store@{BUCKET}")
 
@@ -255,9 +252,7 @@ class TestConnections:
             conn_type="google_cloud_platform",
             extra={"is_anonymous": True, "storage_options": {"endpoint_url": address}},
         )
-        fs, _ = filesystem.filesystem(f"gs://store@{BUCKET}")
-        if not fs.exists(BUCKET):
-            fs.mkdir(BUCKET)
+        make_container(f"gs://store@{BUCKET}")
 
         store = unique(f"gs://store@{BUCKET}")
 
@@ -291,8 +286,7 @@ class TestConnections:
             ArtifactStore("s3://store@b/x").get_bytes("a")
 
         assert str(error.value) == (
-            "connection 'store' is of type 'postgres', but s3:// expected one of "
-            "aws, dbnd, generic"
+            "connection 'store' is of type 'postgres', but s3:// expected one of aws, dbnd, generic"
         )
 
 
@@ -440,7 +434,8 @@ def test_unreachable_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(StoreError) as error:
         ArtifactStore(
-            f"s3://{BUCKET}", storage_options={"s3": {"config_kwargs": {"retries": {"max_attempts": 0}}}}
+            f"s3://{BUCKET}",
+            storage_options={"s3": {"config_kwargs": {"retries": {"max_attempts": 0}}}},
         ).put_bytes("a", b"")
 
     assert "The server did not answer: check the network and the endpoint" in str(error.value)
@@ -473,3 +468,52 @@ def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
         "No credentials were found: name a connection (s3://CONN_ID@...) or set "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )
+
+
+AMBIENT = """
+import sys
+from airflow_provider_dbnd.core.store import ArtifactStore
+store = ArtifactStore(sys.argv[1])
+store.put_bytes("a", b"1", overwrite=True)
+print(store.get_bytes("a"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "environment"),
+    [
+        (
+            "DBND_TEST_S3_MOTO",
+            f"s3://{BUCKET}/ambient",
+            {"FSSPEC_S3_ENDPOINT_URL": "{}", "FSSPEC_S3_KEY": "AK", "FSSPEC_S3_SECRET": "SK"},
+        ),
+        (
+            "DBND_TEST_S3_MOTO",
+            f"s3://conn_id@{BUCKET}/ambient",
+            {"AWS_ENDPOINT_URL_S3": "{}", "AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK"},
+        ),
+        ("DBND_TEST_GCS", f"gs://{BUCKET}/ambient", {"STORAGE_EMULATOR_HOST": "{}"}),
+        ("DBND_TEST_AZURE", f"abfs://{BUCKET}/a", {"AZURE_STORAGE_CONNECTION_STRING": "{}"}),
+    ],
+    ids=["fsspec", "aws", "gcs", "azure"],
+)
+def test_environment_alone_is_enough(variable: str, url: str, environment: dict[str, str]) -> None:
+    address = server(variable)
+    if url.startswith("s3"):
+        make_bucket(address)
+    elif url.startswith("gs"):
+        make_container(f"gs://{BUCKET}", {"gs": {"token": "anon", "endpoint_url": address}})
+    else:
+        make_container(f"abfs://{BUCKET}", {"abfs": {"connection_string": address}})
+    given = {name: value.format(address) for name, value in environment.items()}
+
+    answer = subprocess.run(
+        [sys.executable, "-c", AMBIENT, url],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    ).stdout
+
+    assert answer == "b'1'\n"

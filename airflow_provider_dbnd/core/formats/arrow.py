@@ -19,7 +19,7 @@ from airflow_provider_dbnd.core.formats.fingerprint import Fingerprint, Fingerpr
 from airflow_provider_dbnd.core.formats.frames import Outgoing
 from airflow_provider_dbnd.core.formats.stored import StoredTable
 from airflow_provider_dbnd.core.formats.tabular import TabularFormat, check_fingerprint
-from airflow_provider_dbnd.exceptions import FormatError
+from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, FormatError
 
 FINGERPRINT_KEY = b"dbnd.fingerprint"
 
@@ -56,14 +56,14 @@ class ArrowFormat(TabularFormat):
             reader = pa.ipc.open_file(pa.py_buffer(memory))
             fingerprint = _fingerprint(reader)
             batch_rows = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
-        except FileNotFoundError:
+            check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
+            return ArrowFile(path, reader, memory, batch_rows, fingerprint)
+        except (FileNotFoundError, ArtifactCorruptedError):
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             if checksum or digest:
                 raise corrupted(path, "an Arrow IPC file", str(error)) from error
             raise FormatError(f"{path} is not an Arrow IPC file: {error}") from error
-        check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
-        return ArrowFile(path, reader, memory, batch_rows, fingerprint)
 
 
 class FeatherFormat(ArrowFormat):
@@ -76,6 +76,7 @@ class ArrowFile(StoredTable):
     """A mapped Arrow IPC file."""
 
     format = "arrow"
+    keeps_buffers = True
 
     def __init__(
         self,
@@ -113,6 +114,9 @@ class ArrowFile(StoredTable):
                 break
             wanted = batch.slice(max(start - first, 0), stop - max(first, start))
             chosen.append(wanted.select(columns))
+        if not chosen and self._ends:
+            # A table without rows still has its dictionaries.
+            chosen.append(self._reader.get_batch(0).slice(0, 0).select(columns))
         return pa.Table.from_batches(chosen, schema)
 
 

@@ -63,7 +63,7 @@ def is_nested(type_: Any) -> bool:
 
 
 def needs_validation(type_: Any) -> bool:
-    """Tell whether :func:`update` lets Arrow follow offsets, which a damaged file may have wrong."""
+    """Tell whether :func:`update` has Arrow follow offsets, which damage may have changed."""
     from pyarrow import types
 
     if is_extension(type_):
@@ -88,10 +88,11 @@ def update(hasher: Any, array: Any) -> bool:
     if is_extension(type_):
         return update(hasher, array.storage)
 
+    if types.is_null(type_):
+        hasher.update(struct.pack("<Q", len(array)))
+        return False
     valid = validity(array)
     hasher.update(struct.pack("<Q?", len(array), valid is not None))
-    if types.is_null(type_):
-        return False
     if types.is_dictionary(type_):
         return _update_codes(hasher, array, valid)
     if valid is not None:
@@ -103,6 +104,8 @@ def update(hasher: Any, array: Any) -> bool:
             update(hasher, child)
     elif _is_list(type_) or types.is_fixed_size_list(type_) or types.is_map(type_):
         _update_lists(hasher, array)
+    elif types.is_string_view(type_) or types.is_binary_view(type_):
+        return _update_views(hasher, array, valid)
     elif logical_type(type_) in ("string", "binary"):
         _update_strings(hasher, array, valid)
     else:
@@ -169,7 +172,8 @@ def _update_fixed_width(hasher: Any, array: Any, valid: Any) -> bool:
         filler[0] = _filler(array.type, width)
     canonical = np.where(valid, values, filler)
     hasher.update(canonical.view(np.uint8))
-    return plain and np.array_equal(canonical, values)
+    marks_missing = plain and bool(filler[0])
+    return marks_missing and np.array_equal(canonical, values)
 
 
 def _filler(type_: Any, width: int) -> int:
@@ -221,14 +225,30 @@ def _update_lists(hasher: Any, array: Any) -> None:
     update(hasher, array.flatten())
 
 
+def _update_views(hasher: Any, array: Any, valid: Any) -> bool:
+    """Hash strings held by views; a view under a null must be empty, for Arrow looks at it too."""
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import types
+
+    wide = pa.large_string() if types.is_string_view(array.type) else pa.large_binary()
+    if valid is None:
+        _update_strings(hasher, array.cast(wide), None)
+        return True
+    _, views_buffer, *data = array.buffers()
+    views = values_of(views_buffer, "V16", array.offset, len(array))
+    clean = np.where(valid, views, np.zeros(1, "V16"))
+    buffers = [pa.py_buffer(_packed(valid)), pa.py_buffer(clean.view(np.uint8)), *data]
+    array = pa.Array.from_buffers(array.type, len(array), buffers)
+    _update_strings(hasher, array.cast(wide), valid)
+    return np.array_equal(clean, views)
+
+
 def _update_strings(hasher: Any, array: Any, valid: Any) -> None:
     import numpy as np
     import pyarrow as pa
     from pyarrow import types
 
-    if types.is_string_view(array.type) or types.is_binary_view(array.type):
-        wide = pa.large_string() if types.is_string_view(array.type) else pa.large_binary()
-        array = array.cast(wide)
     large = types.is_large_string(array.type) or types.is_large_binary(array.type)
     _, offsets_buffer, data = array.buffers()
     if len(array) == 0:

@@ -15,7 +15,7 @@ from airflow_provider_dbnd.core.formats.annotations import (
 )
 from airflow_provider_dbnd.core.formats.containers import container_name
 from airflow_provider_dbnd.core.formats.fingerprint import BLOCK_ROWS
-from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat
+from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat, pandas_version
 
 
 class CsvFormat(InterchangeFormat):
@@ -58,38 +58,42 @@ class TsvFormat(CsvFormat):
     separator = "\t"
 
 
-def _read_pandas(separator: str, path: str, **options: Any) -> Any:
+def _read_pandas(separator: str, path: str, /, **options: Any) -> Any:
     import pandas as pd
 
-    # pandas' faster parser of floats may miss the last digit.
-    exact = {} if "engine" in options else {"float_precision": "round_trip"}
+    exact = {} if "engine" in options else _exact_floats()
     if "delimiter" not in options:
         options.setdefault("sep", separator)
     settings: Any = exact | options
     return pd.read_csv(path, **settings)
 
 
+def _exact_floats() -> dict[str, str]:
+    """Return what keeps pandas from missing the last digit of floats; 3.1 does so by itself."""
+    return {} if pandas_version() >= (3, 1) else {"float_precision": "round_trip"}
+
+
 def _write_pandas(
-    separator: str, compression: str | None, frame: Any, path: str, **options: Any
+    separator: str, compression: str | None, frame: Any, path: str, /, **options: Any
 ) -> None:
     settings = {"index": False, "sep": separator, "compression": compression}
     frame.to_csv(path, **(settings | options))
 
 
-def _read_polars(separator: str, path: str, **options: Any) -> Any:
+def _read_polars(separator: str, path: str, /, **options: Any) -> Any:
     import polars as pl
 
     return pl.read_csv(path, **{"separator": separator, "try_parse_dates": True, **options})
 
 
-def _scan_polars(separator: str, path: str, **options: Any) -> Any:
+def _scan_polars(separator: str, path: str, /, **options: Any) -> Any:
     import polars as pl
 
     return pl.scan_csv(path, **{"separator": separator, "try_parse_dates": True, **options})
 
 
 def _write_polars(
-    separator: str, compression: str | None, frame: Any, path: str, **options: Any
+    separator: str, compression: str | None, frame: Any, path: str, /, **options: Any
 ) -> None:
     import pyarrow as pa
 
@@ -97,14 +101,14 @@ def _write_polars(
         frame.write_csv(file, **{"separator": separator, **options})
 
 
-def _read_arrow(separator: str, path: str, **options: Any) -> Any:
+def _read_arrow(separator: str, path: str, /, **options: Any) -> Any:
     from pyarrow import csv
 
-    return csv.read_csv(path, **{"parse_options": csv.ParseOptions(separator), **options})
+    return csv.read_csv(path, **{"parse_options": csv.ParseOptions(delimiter=separator), **options})
 
 
 def _write_arrow(
-    separator: str, compression: str | None, table: Any, path: str, **options: Any
+    separator: str, compression: str | None, table: Any, path: str, /, **options: Any
 ) -> None:
     import pyarrow as pa
     from pyarrow import csv

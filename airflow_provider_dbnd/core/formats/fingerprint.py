@@ -181,8 +181,13 @@ def leaf(array: Any) -> tuple[bytes, bool]:
     return bytes(state.digest(length=SIZE)), filled
 
 
-def verify(table: Any, columns: Mapping[str, Column], *, first_block: int, path: str) -> None:
-    """Compare *table*, cut out at a block boundary, with what its fingerprint promises."""
+def verify(
+    table: Any, columns: Mapping[str, Column], *, first_block: int, path: str, buffers: bool
+) -> None:
+    """Compare *table*, cut out at a block boundary, with what its fingerprint promises.
+
+    :param buffers: whether what lies under nulls is as it was written too
+    """
     expected: list[tuple[Column, int, Future[tuple[bytes, bool]]]] = []
     for name in table.column_names:
         column = columns[name]
@@ -198,7 +203,7 @@ def verify(table: Any, columns: Mapping[str, Column], *, first_block: int, path:
             found, filled = future.result()
         except Exception as error:
             raise corrupted(path, f"readable column {column.name!r}", repr(error)) from error
-        if found != column.leaf(number) or (column.filled and not filled):
+        if found != column.leaf(number) or (buffers and column.filled and not filled):
             place = f"column {column.name!r}, rows from {number * BLOCK_ROWS}"
             raise corrupted(path, f"{place}: {column.leaf(number).hex()}", found.hex())
 
@@ -214,8 +219,8 @@ def _verify_structure(data: Any, column: Column, path: str) -> None:
     """Check what hashing itself relies on: dictionaries, and the offsets of nested values."""
     for chunk in data.chunks:
         try:
-            if canonical.needs_validation(data.type):
-                chunk.validate(full=True)
+            # Sizes of buffers always, each offset only where Arrow follows them.
+            chunk.validate(full=canonical.needs_validation(data.type))
             found = dictionary_hash(chunk)
         except Exception as error:
             raise corrupted(path, f"readable column {column.name!r}", repr(error)) from error
@@ -247,24 +252,25 @@ def blocks(batches: Iterator[Any], schema: Any) -> Iterator[Any]:
 
     waiting: list[Any] = []
     missing = BLOCK_ROWS
-    empty = True
+    empty: Any = pa.RecordBatch.from_pylist([], schema=schema)
+    yielded = False
     for batch in batches:
         start = 0
+        if not batch.num_rows:
+            empty = batch
         while batch.num_rows - start >= missing:
             waiting.append(batch.slice(start, missing))
             yield _joined(waiting)
             start += missing
-            waiting, missing, empty = [], BLOCK_ROWS, False
+            waiting, missing, yielded = [], BLOCK_ROWS, True
         rest = batch.slice(start)
         if rest.num_rows:
             waiting.append(rest)
             missing -= rest.num_rows
     if waiting:
         yield _joined(waiting)
-    elif empty:
-        yield pa.RecordBatch.from_arrays(
-            [pa.array([], field.type) for field in schema], schema=schema
-        )
+    elif not yielded:
+        yield empty
 
 
 def _joined(batches: list[Any]) -> Any:

@@ -29,10 +29,14 @@ class Outgoing:
     def of_table(cls, table: Any, extras: Mapping[str, Any] | None = None) -> Outgoing:
         """Take a whole table: one batch where it is in one piece, so that it maps back as one."""
         table = table.unify_dictionaries()
-        chunks = table.to_batches()
-        if len(chunks) != 1:
-            chunks = blocks(iter(chunks), table.schema)
-        return cls(schema=table.schema, batches=iter(chunks), extras=extras or {})
+        batches = table.to_batches() if table.num_rows else [_empty_batch(table)]
+        if len(batches) != 1:
+            return cls(
+                schema=table.schema,
+                batches=blocks(iter(batches), table.schema),
+                extras=extras or {},
+            )
+        return cls(schema=table.schema, batches=iter(batches), extras=extras or {})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,3 +84,14 @@ class Container(Protocol):
 
     def from_arrow(self, loaded: Loaded) -> Any:
         """Make a value of one loaded table."""
+
+
+def _empty_batch(table: Any) -> Any:
+    """Return a batch without rows that still has the dictionaries, which to_batches() loses."""
+    import pyarrow as pa
+
+    arrays = [
+        column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        for column in table.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=table.schema)

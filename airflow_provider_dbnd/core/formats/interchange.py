@@ -20,7 +20,7 @@ from airflow_provider_dbnd.core.formats.containers import (
     container_for_value,
     container_name,
 )
-from airflow_provider_dbnd.core.formats.conversion import convert
+from airflow_provider_dbnd.core.formats.conversion import convert, convert_in_memory
 from airflow_provider_dbnd.core.formats.fingerprint import Fingerprint, fingerprint_of
 from airflow_provider_dbnd.exceptions import FormatError
 
@@ -64,7 +64,10 @@ class InterchangeFormat(Format):
             name, native = _FALLBACK, self._converted(value)
             writer = self.writer(name)
         assert writer is not None
-        writer(native, path, **settings)
+        try:
+            writer(native, path, **settings)
+        except TypeError as error:
+            raise FormatError(f"format {self.name!r} cannot write {path}: {error}") from error
         checksum = file_checksum(path)
         fingerprint = _fingerprint(value)
         digest = fingerprint.digest
@@ -95,7 +98,7 @@ class InterchangeFormat(Format):
                 return reader(path, **options)
             reader = self.reader(_FALLBACK)
             assert reader is not None
-            return convert(reader(path, **options), type_)
+            return convert_in_memory(reader(path, **options), type_)
         except (FileNotFoundError, FormatError):
             raise
         # Each engine has errors of its own for bad files and bad options.
@@ -129,6 +132,13 @@ class InterchangeFormat(Format):
 
 _FALLBACK = "pandas.DataFrame"
 _REMEDY = "declare output.parquet, or pass lossy=True if that does not matter"
+
+
+def pandas_version() -> tuple[int, ...]:
+    """Return pandas' version as numbers to compare."""
+    import pandas as pd
+
+    return tuple(int(part) for part in pd.__version__.split(".")[:2])
 
 
 def difference(expected: Fingerprint, found: Fingerprint) -> str:

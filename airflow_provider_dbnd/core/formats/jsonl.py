@@ -9,7 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat
+from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat, pandas_version
 
 
 class JsonLinesFormat(InterchangeFormat):
@@ -49,9 +49,11 @@ def _read_pandas_lines(path: str, **options: Any) -> Any:
 def _read_pandas(path: str, **options: Any) -> Any:
     import pandas as pd
 
-    # By default pandas misses the last digit of floats and guesses dates by column names.
-    exact = {"precise_float": True, "convert_dates": False}
-    return pd.read_json(path, **{"orient": "records", **exact, **options})
+    # By default pandas misses the last digit of floats, and guesses numbers and dates from strings.
+    settings: Any = {"orient": "records", "precise_float": True, "dtype": False}
+    if pandas_version() < (3, 1):
+        settings["convert_dates"] = False
+    return pd.read_json(path, **(settings | options))
 
 
 def _write_pandas_lines(compression: str | None, frame: Any, path: str) -> None:

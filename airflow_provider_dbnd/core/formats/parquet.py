@@ -12,6 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from airflow_provider_dbnd.core.digest import file_checksum
 from airflow_provider_dbnd.core.formats import canonical
 from airflow_provider_dbnd.core.formats.fingerprint import (
     BLOCK_ROWS,
@@ -52,12 +53,12 @@ class ParquetFormat(TabularFormat):
         group_rows = settings.pop("row_group_size", ROW_GROUP_ROWS)
         fingerprinter = Fingerprinter(outgoing.schema)
         try:
-            with pq.ParquetWriter(
-                path, outgoing.schema, write_page_checksum=True, **settings
-            ) as writer:
+            schema = _parquet_schema(outgoing.schema)
+            with pq.ParquetWriter(path, schema, write_page_checksum=True, **settings) as writer:
                 for batch in outgoing.batches:
                     fingerprinter.add(batch)
-                    writer.write_batch(batch, row_group_size=group_rows)
+                    table = pa.Table.from_batches([batch]).cast(schema)
+                    writer.write_table(table, row_group_size=group_rows)
                 fingerprint = fingerprinter.finish(outgoing.extras)
                 metadata = {
                     FINGERPRINT_KEY: fingerprint.to_bytes().decode(),
@@ -72,13 +73,18 @@ class ParquetFormat(TabularFormat):
         return fingerprint
 
     @override
+    def checksum(self, path: str, fingerprint: Fingerprint) -> str:
+        # Decoders are not safe with damaged bytes, and compressed ones are quickly checked.
+        return file_checksum(path)
+
+    @override
     def open(self, path: str, *, checksum: str | None, digest: str | None) -> ParquetFile:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         fingerprint = None
         try:
-            reader = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+            reader = pq.ParquetFile(path, page_checksum_verification=True)
             metadata = reader.metadata.metadata or {}
             if FINGERPRINT_KEY.encode() in metadata:
                 fingerprint = Fingerprint.from_bytes(metadata[FINGERPRINT_KEY.encode()])
@@ -86,7 +92,7 @@ class ParquetFormat(TabularFormat):
             return ParquetFile(path, reader, metadata, fingerprint)
         except (FileNotFoundError, ArtifactCorruptedError):
             raise
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
             if checksum or digest:
                 raise corrupted(path, "a parquet file", str(error)) from error
             raise FormatError(f"{path} is not a parquet file: {error}") from error
@@ -115,6 +121,7 @@ class ParquetFile(StoredTable):
             )
         super().__init__(path, schema, reader.metadata.num_rows, fingerprint)
         self._reader = reader
+        self._last: tuple[list[int], list[str], Any] = ([-1], [], None)
 
     @override
     def read_rows(self, columns: list[str], start: int, stop: int) -> Any:
@@ -129,14 +136,22 @@ class ParquetFile(StoredTable):
             elif last <= start:
                 skipped = last
             first = last
-        try:
-            table = self._reader.read_row_groups(groups, columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise corrupted(self.path, "readable row groups", str(error)) from error
-        table = table.slice(start - skipped, stop - start)
+        table = self._read_groups(groups, columns).slice(start - skipped, stop - start)
         arrays = [self._restored(table.column(name), self.schema.field(name)) for name in columns]
         fields = [self.schema.field(name) for name in columns]
         return pa.table(arrays, schema=pa.schema(fields, self.schema.metadata))
+
+    def _read_groups(self, groups: list[int], columns: list[str]) -> Any:
+        """Read row groups, keeping the last ones: a stream comes back for each of their blocks."""
+        import pyarrow as pa
+
+        if self._last[:2] != (groups, columns):
+            try:
+                table = self._reader.read_row_groups(groups, columns=columns)
+            except (pa.ArrowException, OSError) as error:
+                raise corrupted(self.path, "readable row groups", str(error)) from error
+            self._last = (groups, columns, table)
+        return self._last[2]
 
     def _restored(self, column: Any, field: Any) -> Any:
         import pyarrow as pa
@@ -147,12 +162,13 @@ class ParquetFile(StoredTable):
             return column if column.type == field.type else column.cast(field.type)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        indices = pc.index_in(column.cast(dictionary.type), dictionary, skip_nulls=True)
+        values = dictionary.cast(_without_view(dictionary.type))
+        indices = pc.index_in(column.cast(values.type), values, skip_nulls=True)
         chunks = [
             pa.DictionaryArray.from_arrays(
                 chunk.cast(field.type.index_type), dictionary, ordered=field.type.ordered
             )
-            for chunk in indices.chunks
+            for chunk in indices.chunks or [pa.array([], indices.type)]
         ]
         return pa.chunked_array(chunks, field.type)
 
@@ -171,6 +187,27 @@ def _check_types(schema: Any) -> None:
                 f"column {field.name!r} of type {field.type} cannot be stored in parquet; "
                 "declare output.arrow"
             )
+
+
+def _parquet_schema(schema: Any) -> Any:
+    """Return what parquet can write: it does not take dictionaries of string views."""
+    import pyarrow as pa
+
+    fields = []
+    for field in schema:
+        if pa.types.is_dictionary(field.type):
+            values = _without_view(field.type.value_type)
+            type_ = pa.dictionary(field.type.index_type, values, field.type.ordered)
+            fields.append(field.with_type(type_))
+        else:
+            fields.append(field)
+    return pa.schema(fields, schema.metadata)
+
+
+def _without_view(type_: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.large_string() if pa.types.is_string_view(type_) else type_
 
 
 def _dictionaries(batch: Any) -> Any:

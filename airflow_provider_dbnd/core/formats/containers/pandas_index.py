@@ -27,6 +27,13 @@ def is_default(index: Any) -> bool:
     )
 
 
+def is_numbering(index: Any) -> bool:
+    """Tell whether the labels of a row index are integers without a name."""
+    import pandas as pd
+
+    return index.nlevels == 1 and index.name is None and pd.api.types.is_integer_dtype(index.dtype)
+
+
 def to_arrow(index: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a note in JSON and the Arrow columns for a row index that is not the default."""
     import pandas as pd
@@ -37,9 +44,9 @@ def to_arrow(index: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays: dict[str, Any] = {}
     tags: list[str | None] = []
     for number, level in enumerate(_levels(index)):
-        array = columns.to_arrow(level, f"index level {names[number]!r}")
+        array, tag = columns.to_arrow(level, f"index level {names[number]!r}")
         arrays[f"{LEVEL_PREFIX}{number}__"] = array
-        tags.append(columns.tag_of(level.dtype, array.type))
+        tags.append(tag)
     note: dict[str, Any] = {
         "names": names,
         "tags": tags,

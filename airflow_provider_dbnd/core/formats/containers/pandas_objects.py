@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from airflow_provider_dbnd.core.formats.same import same
 from airflow_provider_dbnd.exceptions import FormatError
 
 
-def objects_to_arrow(values: Any, name: str) -> Any:
-    """Convert, refusing a column whose values would not come back equal and of the same type."""
+def objects_to_arrow(values: Any, name: str) -> tuple[Any, float | None]:
+    """Convert, refusing a column whose values would not come back equal and of the same type.
+
+    Also returns what stands for a missing value: NaN, as in text that pandas 2 reads, or None.
+    """
     import pyarrow as pa
 
     items = list(values)
+    missing = _missing(items)
     try:
-        array = pa.array(items, from_pandas=False)
+        array = pa.array(items, from_pandas=missing is not None)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise FormatError(
             f"column {name!r} holds Python objects that are not of one storable type: {error}; "
             "give the column a dtype"
         ) from error
-    for item, restored in zip(items, objects_from_arrow(array, exact=True), strict=True):
+    for item, restored in zip(
+        items, objects_from_arrow(array, exact=True, missing=missing), strict=True
+    ):
         if not same(item, restored):
             raise FormatError(
                 f"column {name!r} of dtype object would not come back equal: "
                 f"{item!r} ({type(item).__name__}) as {restored!r} ({type(restored).__name__}); "
                 "give the column a dtype"
             )
-    return array
+    return array, missing
 
 
-def objects_from_arrow(array: Any, *, exact: bool) -> Any:
+def objects_from_arrow(array: Any, *, exact: bool, missing: float | None = None) -> Any:
     """Return a numpy object array.
 
     :param exact: give Python's own types (lists, datetimes), as written by
@@ -42,4 +49,11 @@ def objects_from_arrow(array: Any, *, exact: bool) -> Any:
         return array.to_numpy(zero_copy_only=False).astype(object, copy=False)
     values = np.empty(len(array), dtype=object)
     values[:] = array.to_pylist()
+    if missing is not None and array.null_count:
+        values[array.is_null().to_numpy(zero_copy_only=False)] = missing
     return values
+
+
+def _missing(items: list[Any]) -> float | None:
+    nan = [item for item in items if isinstance(item, float) and math.isnan(item)]
+    return nan[0] if nan else None

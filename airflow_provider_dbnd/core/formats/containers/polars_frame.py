@@ -29,12 +29,7 @@ class PolarsFrame(Container):
 
     @override
     def from_arrow(self, loaded: Loaded) -> Any:
-        import polars as pl
-
-        frame = pl.DataFrame(pl.from_arrow(loaded.table.replace_schema_metadata(None)))
-        if not loaded.table.num_columns:
-            frame = pl.DataFrame(height=loaded.rows)
-        return frame
+        return _from_arrow(loaded)
 
 
 class PolarsSeries(PolarsFrame):
@@ -58,7 +53,7 @@ class PolarsSeries(PolarsFrame):
 
 
 class PolarsLazyFrame(PolarsFrame):
-    """Written in batches as they are computed; read lazily, so verified as a whole beforehand."""
+    """Written in batches as they are computed; read lazily, verified block by block."""
 
     @override
     def outgoing(self, value: Any) -> Outgoing:
@@ -69,18 +64,27 @@ class PolarsLazyFrame(PolarsFrame):
 
     @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
-        import polars as pl
+        from polars.io.plugins import register_io_source
 
+        def source(
+            columns: list[str] | None, predicate: Any, rows: int | None, _batch: int | None
+        ) -> Iterator[Any]:
+            for loaded in stored.stream(columns):
+                frame = _from_arrow(loaded)
+                if rows is not None:
+                    frame, rows = frame.head(rows), max(0, rows - frame.height)
+                yield frame if predicate is None else frame.filter(predicate)
+                if rows == 0:
+                    return
+
+        schema = _from_arrow(stored.load(rows=(0, 0))).schema
+        lazy = register_io_source(source, schema=schema)
         columns = options.get("columns")
-        for _ in stored.stream(columns):
-            pass
-        scan = pl.scan_parquet if stored.format == "parquet" else pl.scan_ipc
-        lazy = scan(stored.path)
         return lazy.select(columns) if columns else lazy
 
     @override
     def from_arrow(self, loaded: Loaded) -> Any:
-        return super().from_arrow(loaded).lazy()
+        return _from_arrow(loaded).lazy()
 
 
 def _to_arrow(frame: Any) -> Any:
@@ -93,6 +97,32 @@ def _to_arrow(frame: Any) -> Any:
         raise FormatError(
             f"a polars frame of {frame.schema} cannot be stored: {error}; cast the column"
         ) from error
+
+
+def _from_arrow(loaded: Loaded) -> Any:
+    import polars as pl
+
+    table = loaded.table
+    for position, field in enumerate(table.schema):
+        table = table.set_column(position, field, _without_negative_codes(table.column(position)))
+    return pl.DataFrame(pl.from_arrow(table))
+
+
+def _without_negative_codes(column: Any) -> Any:
+    """Put 0 for the codes under nulls, which polars looks at; pandas has -1 there."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type) or not column.null_count:
+        return column
+    chunks = []
+    for chunk in column.chunks:
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        codes = chunk.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        indices = pa.array(codes, chunk.type.index_type, mask=~valid)
+        chunks.append(
+            pa.DictionaryArray.from_arrays(indices, chunk.dictionary, ordered=chunk.type.ordered)
+        )
+    return pa.chunked_array(chunks, column.type)
 
 
 def _batches(lazy: Any, schema: Any) -> Iterator[Any]:

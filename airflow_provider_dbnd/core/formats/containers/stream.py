@@ -51,8 +51,9 @@ class Stream(Container):
 
 def _outgoing(value: Any) -> Outgoing:
     from airflow_provider_dbnd.core.formats.containers import container_for_value
-    from airflow_provider_dbnd.core.formats.containers.pandas_frame import part_extras
+    from airflow_provider_dbnd.core.formats.containers.pandas_frame import numbered, part_extras
 
+    value = numbered(value)
     part = container_for_value(value).outgoing(value)
     return Outgoing(schema=part.schema, batches=part.batches, extras=part_extras(part.extras))
 

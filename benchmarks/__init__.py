@@ -1,0 +1,1 @@
+"""Benchmarks against the targets of this package: ``python -m benchmarks``."""

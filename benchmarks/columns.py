@@ -1,0 +1,59 @@
+"""Two of fifty columns of an artifact, against raw Arrow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.measure import child, interleaved, timed
+from benchmarks.options import Options
+from benchmarks.table import Row, seconds
+
+CHOSEN = ["c7", "c31"]
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Measure at the largest size."""
+    times = child("columns:times", megabytes=options.size, rounds=options.rounds * 5)
+    yield Row(
+        subject="columns",
+        what=f"2 of 50 columns of a {options.size} MB artifact, against raw Arrow IPC + map",
+        value=times["ours"] / times["arrow"],
+        must=1.3,
+        aim=1.1,
+        detail=f"{seconds(times['ours'])} / {seconds(times['arrow'])}",
+    )
+
+
+def times(megabytes: float, rounds: int) -> dict[str, float]:
+    """Read the same columns both ways; runs in a process of its own."""
+    from benchmarks import frames
+    from benchmarks.ways import Arrow, Ours
+
+    frame = frames.wide(megabytes)
+    expected = frames.touch(frame[CHOSEN])
+    with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as root:
+        ours, arrow = Ours(f"{root}/ours"), Arrow(f"{root}/arrow")
+        reference, path = ours.produce(frame), arrow.produce(frame)
+        del frame
+
+        def read_ours() -> None:
+            assert ours.consume(reference, columns=CHOSEN) == expected
+
+        def read_arrow() -> None:
+            assert _two_columns(path) == expected
+
+        read_ours(), read_arrow()
+        ways = {"ours": lambda: timed(read_ours), "arrow": lambda: timed(read_arrow)}
+        return interleaved(ways, rounds)
+
+
+def _two_columns(path: str) -> dict[str, Any]:
+    import pyarrow as pa
+
+    from benchmarks import frames
+
+    reader = pa.ipc.open_file(pa.memory_map(path))
+    batches = [reader.get_batch(i).select(CHOSEN) for i in range(reader.num_record_batches)]
+    return frames.touch(pa.Table.from_batches(batches).to_pandas(split_blocks=True))

@@ -1,0 +1,53 @@
+"""What digest and schema cost: a hand-off with them, and with hashing made to do nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+from benchmarks.measure import child, interleaved, timed
+from benchmarks.options import Options
+from benchmarks.table import Row, seconds
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Measure at the largest size."""
+    times = child("digests:times", megabytes=options.size, rounds=options.rounds * 3)
+    yield Row(
+        subject="digests",
+        what=f"{options.size} MB frame: digest, schema and verification, share of the hand-off",
+        value=100 * max(1 - times["without"] / times["with"], 0),
+        unit="%",
+        must=20,
+        aim=5,
+        detail=f"{seconds(times['with'])} / {seconds(times['without'])} without",
+    )
+
+
+def times(megabytes: float, rounds: int) -> dict[str, float]:
+    """Hand over with and without hashing; runs in a process of its own."""
+    from airflow_provider_dbnd.core.formats import fingerprint
+    from benchmarks import frames
+    from benchmarks.ways import Ours
+
+    frame = frames.mixed(megabytes)
+
+    def hand_over() -> float:
+        with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as root:
+            way = Ours(root)
+            return timed(lambda: way.consume(way.produce(frame)))
+
+    def without() -> float:
+        with patch.object(fingerprint, "leaf", _no_leaf):
+            return hand_over()
+
+    hand_over()
+    return interleaved({"with": hand_over, "without": without}, rounds)
+
+
+def _no_leaf(array: Any) -> tuple[bytes, bool]:  # noqa: ARG001 - takes what leaf() takes
+    from airflow_provider_dbnd.core.digest import SIZE
+
+    return bytes(SIZE), True

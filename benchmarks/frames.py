@@ -1,0 +1,62 @@
+"""The data that is handed over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+
+def mixed(megabytes: float) -> pd.DataFrame:
+    """Return a frame of all common dtypes and about *megabytes* of memory."""
+    rows = max(int(megabytes * 1e6 / 76), 10)
+    random = np.random.default_rng(7)
+    words = pa.array([f"word-{n:x}" for n in random.integers(0, 2**36, 50_000)])
+    value = random.normal(size=rows)
+    value[random.integers(0, rows, rows // 20)] = np.nan
+    missing = random.random(rows) < 0.05
+    start = np.datetime64("2026-01-01", "us")
+    seconds = np.sort(random.integers(0, 10**8, rows)).astype("timedelta64[s]")
+    return pd.DataFrame(
+        {
+            "id": np.arange(rows),
+            "amount": random.integers(0, 10**6, rows),
+            "value": value,
+            "price": random.random(rows).round(2),
+            "name": pd.array(words.take(pa.array(random.integers(0, 50_000, rows))), dtype="str"),
+            "when": pd.Series(start + seconds).dt.tz_localize("Europe/Vienna", ambiguous=True, nonexistent="shift_forward"),
+            "kind": pd.Categorical.from_codes(random.integers(0, 5, rows), list("abcde")),
+            "count": pd.arrays.IntegerArray(random.integers(0, 100, rows), missing),
+            "flag": random.random(rows) < 0.5,
+        }
+    )
+
+
+def wide(megabytes: float, columns: int = 50) -> pd.DataFrame:
+    """Return a frame of *columns* numeric columns and about *megabytes* of memory."""
+    rows = max(int(megabytes * 1e6 / 8 / columns), 10)
+    random = np.random.default_rng(7)
+    return pd.DataFrame({f"c{n}": random.random(rows) for n in range(columns)})
+
+
+def size(frame: pd.DataFrame) -> int:
+    """Return the bytes a frame takes in memory."""
+    return int(frame.memory_usage(deep=True).sum())
+
+
+def touch(frame: pd.DataFrame) -> dict[str, Any]:
+    """Use every value of every column, as a consumer would."""
+    found: dict[str, Any] = {}
+    for name in frame.columns:
+        column = frame[name]
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            found[name] = float(column.sum())
+        elif isinstance(column.dtype, pd.CategoricalDtype):
+            found[name] = int(column.cat.codes.sum())
+        elif isinstance(column.dtype, pd.StringDtype):
+            found[name] = int((column == "word-1").sum())
+        else:
+            found[name] = str(column.max())
+    return found

@@ -1,0 +1,134 @@
+"""Small values between tasks, against TaskFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import child, interleaved, timed
+from benchmarks.options import Options
+from benchmarks.table import Row, seconds
+
+COUNT = 1000
+TASKS = 20
+
+#: A chain in which every task is given a short string and returns another.
+CHAIN = """
+from airflow.sdk import DAG, task as native
+from airflow_provider_dbnd import task as ours
+
+with DAG("{way}") as dag:
+    @{way}
+    def step(text: str = "x", count: int = 0) -> str:
+        return text[-20:] + str(count)
+
+    value = step()
+    for n in range({tasks} - 1):
+        value = step(value, n)
+"""
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Measure the encoding alone, then whole runs of a chain."""
+    times = child("values:times", rounds=options.rounds * 5)
+    added = (times["ours"] - times["native"]) / COUNT
+    yield Row(
+        subject="values",
+        what=f"{COUNT:,} small values encoded and decoded, added to each by ours",
+        value=added * 1e6,
+        unit="us",
+        detail=f"{seconds(times['ours'])} / {seconds(times['native'])}",
+    )
+    tasks = TASKS if options.size >= 100 else 3
+    runs = child("values:runs", tasks=tasks, rounds=options.rounds)
+    yield Row(
+        subject="values",
+        what=f"small values between {tasks} tasks, dag.test(), against TaskFlow",
+        value=runs["ours"] / runs["native"],
+        must=1.05,
+        aim=1.0,
+        detail=f"{seconds(runs['ours'] / tasks)} / {seconds(runs['native'] / tasks)} a task",
+    )
+
+
+def times(rounds: int) -> dict[str, float]:
+    """Encode for XCom and decode, value by value; runs in a process of its own."""
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time.comms import XComResult
+
+    from airflow_provider_dbnd.core.parameters import Output, Parameter
+    from airflow_provider_dbnd.core.store import ArtifactStore
+    from airflow_provider_dbnd.core.values import Decoder, Encoder
+
+    values = [n if n % 2 else f"value {n}" for n in range(COUNT)]
+
+    def native() -> list[Any]:
+        return [_through_xcom(BaseXCom, XComResult, value) for value in values]
+
+    with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as root:
+        store = ArtifactStore(root)
+        encoder = Encoder(store=store, pipeline="bench", task_id="small")
+        decoder = Decoder(store=store, scratch=root)
+
+        def ours() -> list[Any]:
+            found = []
+            for value in values:
+                encoded = encoder.encode(value, "result", Output(), type(value))
+                given = _through_xcom(BaseXCom, XComResult, encoded)
+                found.append(decoder.load(given, "value", type(value), Parameter(), ""))
+            return found
+
+        assert ours() == native() == values
+        return interleaved({"ours": lambda: timed(ours), "native": lambda: timed(native)}, rounds)
+
+
+def _through_xcom(xcom: Any, result: Any, value: Any) -> Any:
+    stored = json.dumps(xcom.serialize_value(value))
+    return xcom.deserialize_value(result(key="return_value", value=json.loads(stored)))
+
+
+def runs(tasks: int, rounds: int) -> dict[str, float]:
+    """Run both chains in one Airflow with an empty database; runs in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as home:
+        configure_airflow(home)
+        from airflow.utils.db import initdb
+
+        initdb()
+        dags = {way: parsed(home, way, CHAIN.format(way=way, tasks=tasks)) for way in ("ours", "native")}
+
+        def run(way: str) -> float:
+            took = timed(lambda: states.append(dags[way].test().state))
+            assert states.pop() == "success", f"{way} failed"
+            return took
+
+        states: list[str] = []
+        run("ours"), run("native")
+        return interleaved({way: lambda way=way: run(way) for way in dags}, rounds)
+
+
+def configure_airflow(home: str) -> None:
+    """Point Airflow, before it is imported, at an empty home."""
+    Path(home, "dags").mkdir()
+    os.environ.update(
+        AIRFLOW_HOME=home,
+        AIRFLOW__CORE__DAGS_FOLDER=f"{home}/dags",
+        AIRFLOW__CORE__LOAD_EXAMPLES="False",
+        AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
+        AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+        DBND_STORE=f"{home}/store",
+    )
+
+
+def parsed(home: str, name: str, text: str) -> Any:
+    """Return the DAG in a file with *text*, parsed as Airflow does."""
+    from airflow_provider_dbnd.cli.dags import parse
+
+    path = Path(home, "dags", f"{name}.py")
+    path.write_text(text)
+    bag = parse(str(path))
+    assert not bag.import_errors, bag.import_errors
+    return next(iter(bag.dags.values()))

@@ -1,0 +1,302 @@
+"""Run-time values in Airflow: trigger form, conf, ``tasks test -t``, and what cannot change."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAD = """
+import datetime as dt
+import enum
+from typing import Annotated, Literal, Optional
+from pandas import DataFrame
+from pydantic import BaseModel
+from airflow_provider_dbnd import LOGICAL_DATE, parameter, pipeline, task
+
+@task
+def echo(value: int = 1, other: str = "o") -> str:
+    return f"{value} {other}"
+"""
+
+FLOW = """
+@pipeline
+def {dag_id}(value: int = 2, loops: int = 1):
+    echo(value)
+    for i in range(loops):
+        echo(i, task_id=f"loop_{{i}}")
+dag = {dag_id}.as_dag()
+"""
+
+
+@pytest.fixture
+def run(parse_dag: Any, run_dag: Any, records: Any, store_url: str) -> Any:
+    def go(body: str, **conf: Any) -> Any:
+        return records(run_dag(parse_dag(HEAD + body), **conf))
+
+    return go
+
+
+def test_conf_sets_the_pipelines_parameter_by_its_bare_name(run: Any) -> None:
+    left = run(FLOW.format(dag_id="q_bare"), value=7)
+
+    assert left.xcom("echo") == "7 o"
+
+
+def test_conf_sets_one_tasks_parameter_above_the_call(run: Any) -> None:
+    left = run(FLOW.format(dag_id="q_task"), **{"echo.value": "9", "loop_0.other": "x"})
+
+    assert left.xcom("echo") == "9 o"
+    assert left.xcom("loop_0") == "0 x"
+    shown = left.rendered("echo")["parameters"]["value"]
+    assert shown == {"value": "9", "source": "trigger form or dag_run.conf"}
+
+
+def test_environment_beats_the_default_and_loses_to_the_call(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBND__ECHO__OTHER", "from-env")
+    monkeypatch.setenv("DBND__ECHO__VALUE", "50")
+    monkeypatch.setenv("DBND__Q_ENV__VALUE", "3")
+
+    left = run(FLOW.format(dag_id="q_env"))
+
+    assert left.xcom("echo") == "3 from-env"
+    assert left.rendered("echo")["parameters"]["other"]["source"] == (
+        "environment variable DBND__ECHO__OTHER"
+    )
+
+
+def test_an_unknown_key_in_conf_fails_with_the_nearest_name(run: Any, capfd: Any) -> None:
+    left = run(FLOW.format(dag_id="q_unknown"), valu=3)
+
+    assert left.states()["echo"] == "failed"
+    assert (
+        "unknown parameter 'valu' (from trigger form or dag_run.conf); did you mean 'value'?"
+        in capfd.readouterr().out
+    )
+
+
+def test_a_wrong_value_names_task_parameter_expected_got_and_source(run: Any, capfd: Any) -> None:
+    left = run(FLOW.format(dag_id="q_wrong"), **{"echo.value": "many"})
+
+    assert left.states()["echo"] == "failed"
+    assert (
+        "parameter 'value' of task 'echo': expected int, got 'many' (from trigger form or dag_run.conf)"
+        in capfd.readouterr().out
+    )
+
+
+def test_a_parameter_the_body_used_is_not_in_the_form_and_cannot_be_changed(
+    run: Any, parse_dag: Any, capfd: Any
+) -> None:
+    body = FLOW.format(dag_id="q_fixed")
+
+    assert list(parse_dag(HEAD + body).params) == ["value"]
+    left = run(body, loops=3)
+
+    assert left.states()["echo"] == "failed"
+    out = capfd.readouterr().out
+    assert "parameter 'loops' of pipeline 'q_fixed' is fixed" in out
+    assert "as_dag(loops=...)" in out
+
+
+def test_as_dag_sets_fixed_parameters(parse_dag: Any) -> None:
+    dag = parse_dag(
+        HEAD + FLOW.format(dag_id="q_as").replace("as_dag()", "as_dag(loops=3, value=5)")
+    )
+
+    assert set(dag.task_dict) == {"echo", "loop_0", "loop_1", "loop_2"}
+    assert dag.params.dump() == {"value": 5}
+
+
+def test_the_form_has_types_choices_ranges_and_descriptions(parse_dag: Any) -> None:
+    dag = parse_dag(
+        HEAD
+        + """
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+class Model(BaseModel):
+    depth: int = 3
+
+@task
+def use(*args: object) -> None: ...
+
+@pipeline
+def q_form(
+    n: Annotated[int, parameter(ge=0, le=10)] = 3,
+    rate: float = 0.5,
+    flag: bool = True,
+    mode: Literal["a", "b"] = "a",
+    colour: Colour = Colour.RED,
+    level: Annotated[str, parameter(choices=("low", "high"))] = "low",
+    day: dt.date = dt.date(2024, 1, 2),
+    when: dt.datetime = dt.datetime(2024, 1, 2, 3, 4),
+    wait: dt.timedelta = dt.timedelta(hours=2),
+    names: list[str] = ["x"],
+    options: dict[str, int] = {"k": 1},
+    model: Model = Model(),
+    maybe: Optional[int] = None,
+    raw: DataFrame = "data/raw.csv",
+    password: Annotated[str, parameter(hidden=True)] = "hush-hush",
+    today: dt.date = LOGICAL_DATE,
+):
+    '''Show a form.
+
+    :param n: how many rows
+    :param rate: share
+    '''
+    use(n, rate, flag, mode, colour, level, day, when, wait, names, options, model, maybe, raw, password, today)
+
+dag = q_form.as_dag()
+"""
+    )
+
+    schema = {name: dag.params.get_param(name).schema for name in dag.params}
+    assert schema["n"] == {"type": "integer", "minimum": 0, "maximum": 10}
+    assert dag.params.get_param("n").description == "how many rows"
+    assert (schema["rate"], schema["flag"]) == ({"type": "number"}, {"type": "boolean"})
+    assert schema["mode"]["enum"] == ["a", "b"]
+    assert schema["colour"]["enum"] == ["red", "blue"]
+    assert schema["level"] == {"type": "string", "enum": ["low", "high"]}
+    assert schema["day"] == {"type": "string", "format": "date"}
+    assert schema["when"] == {"type": "string", "format": "date-time"}
+    assert schema["wait"] == {"type": "string"}
+    assert schema["names"] == {"type": "array", "items": {"type": "string"}}
+    assert schema["options"]["type"] == "object"
+    assert schema["model"]["type"] == "object"
+    assert schema["maybe"] == {"type": ["null", "integer"]}
+    assert schema["raw"] == {"type": ["string", "array"]}
+    assert schema["password"] == {"type": ["null", "string"], "format": "password"}
+    assert schema["today"] == {"type": ["null", "string"], "format": "date"}
+    values = dag.params.dump()
+    assert values["colour"] == "red"
+    assert values["wait"] == "PT2H"
+    assert values["model"] == {"depth": 3}
+    assert values["password"] is None
+    assert "hush-hush" not in repr(values)
+
+
+def test_form_values_come_back_as_their_types(run: Any) -> None:
+    left = run(
+        """
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+@task
+def types(day: dt.date, colour: Colour, wait: dt.timedelta, maybe: Optional[int]) -> str:
+    return repr((day, colour.name, wait, maybe))
+
+@pipeline
+def q_types(day: dt.date = dt.date(2024, 1, 2), colour: Colour = Colour.RED,
+            wait: dt.timedelta = dt.timedelta(0), maybe: Optional[int] = 3):
+    types(day, colour, wait, maybe)
+dag = q_types.as_dag()
+""",
+        day="2025-05-06",
+        colour="blue",
+        wait="1d",
+        maybe=None,
+    )
+
+    assert left.xcom("types") == (
+        "(datetime.date(2025, 5, 6), 'BLUE', datetime.timedelta(days=1), None)"
+    )
+
+
+def test_the_logical_date_fills_in_where_the_default_asks_for_it(
+    parse_dag: Any, records: Any, store_url: str
+) -> None:
+    import datetime as dt
+
+    dag = parse_dag(
+        HEAD
+        + """
+@task
+def of_day(day: dt.date) -> str:
+    return day.isoformat()
+
+@pipeline
+def q_date(day: dt.date = LOGICAL_DATE):
+    of_day(day)
+    of_day(task_id="fixed_day", day=dt.date(2020, 1, 1))
+dag = q_date.as_dag(schedule="@daily", start_date=dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc))
+"""
+    )
+
+    left = records(dag.test(logical_date=dt.datetime(2024, 3, 4, tzinfo=dt.timezone.utc)))
+
+    assert left.xcom("of_day") == "2024-03-04"
+    assert left.xcom("fixed_day") == "2020-01-01"
+    assert left.rendered("of_day")["parameters"]["day"]["source"] == "logical date of the run"
+
+
+def test_a_hidden_value_is_masked_everywhere_airflow_keeps_it(
+    run: Any, store_url: str, capfd: Any
+) -> None:
+    left = run(
+        """
+@task
+def login(password: Annotated[str, parameter(hidden=True)], note: str = "n") -> int:
+    return len(password)
+
+@pipeline
+def q_hidden(password: Annotated[str, parameter(hidden=True)] = "the-default-secret"):
+    login(password)
+    login("the-literal-secret", task_id="literal")
+dag = q_hidden.as_dag()
+"""
+    )
+
+    assert left.xcom("login") == len("the-default-secret")
+    assert left.xcom("literal") == len("the-literal-secret")
+    kept = left.all_text() + capfd.readouterr().out
+    kept += "".join(p.read_text() for p in Path(store_url).rglob("*.json"))
+    assert "the-default-secret" not in kept
+    assert "the-literal-secret" not in kept
+
+
+def test_a_scheduled_pipeline_needs_a_value_for_every_parameter(airflow_db: str) -> None:
+    from airflow_provider_dbnd.cli.dags import parse
+
+    path = Path(airflow_db) / "required.py"
+    path.write_text(
+        HEAD
+        + """
+@pipeline
+def q_required(value: int):
+    echo(value)
+dag = q_required.as_dag(schedule="@daily")
+"""
+    )
+    try:
+        (error,) = parse(str(path)).import_errors.values()
+    finally:
+        path.unlink()
+
+    assert "pipeline 'q_required' is scheduled, but its parameter 'value' has no value" in error
+
+
+def test_airflow_tasks_test_takes_parameters(airflow_db: str, store_url: str) -> None:
+    path = Path(airflow_db) / "tasks_test.py"
+    path.write_text(HEAD + FLOW.format(dag_id="q_tasks_test"))
+    try:
+        done = subprocess.run(
+            [os.path.join(os.path.dirname(sys.executable), "airflow"), "tasks", "test"]
+            + ["q_tasks_test", "echo", "-t", '{"echo.value": 41}'],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO"},
+        )
+    finally:
+        path.unlink()
+
+    assert "parameter value = 41 (tasks test --task-params)" in done.stdout + done.stderr

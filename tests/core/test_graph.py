@@ -1,0 +1,444 @@
+"""What a call means while a graph is built, inside a running task, and in plain Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+from local_project import Project
+from pandas import DataFrame
+
+from airflow_provider_dbnd import pipeline, task
+from airflow_provider_dbnd.exceptions import GraphError, SignatureError
+
+
+class Parts(NamedTuple):
+    small: int
+    big: int
+
+
+@dataclass
+class Stats:
+    mean: float
+    count: int
+
+
+@task
+def one() -> int:
+    return 1
+
+
+@task
+def double(n: int) -> int:
+    return 2 * n
+
+
+@task
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+@task
+def total(values: list[int]) -> int:
+    return sum(values)
+
+
+@task
+def weigh(weights: dict[str, int]) -> int:
+    return weights["a"] + 10 * weights["b"]
+
+
+@task
+def pair(n: int) -> tuple[int, int]:
+    return n, n + 1
+
+
+@task
+def parts(n: int) -> Parts:
+    return Parts(n, 100 * n)
+
+
+@task
+def stats(n: int) -> Stats:
+    return Stats(mean=n / 2, count=n)
+
+
+@task(result="low, high")
+def bounds(n: int):
+    return {"low": -n, "high": n}
+
+
+@task
+def mapping(n: int) -> dict[str, list[int]]:
+    return {"a": [n, n + 1]}
+
+
+@task
+def numbers(n: int) -> list[int]:
+    return list(range(n))
+
+
+@task
+def rows() -> list[dict[str, int]]:
+    return [{"a": 1, "b": 2}, {"a": 3}]
+
+
+@task
+def gather(*values: int, **named: int) -> int:
+    return sum(values) + 100 * sum(named.values())
+
+
+@task
+def context_named(params: int, ds: int, run_id: int, task: int, ti: int) -> list[int]:
+    return [params, ds, run_id, task, ti]
+
+
+@task
+def outer_task(n: int) -> int:
+    return add(double(n), b=one())
+
+
+@task
+def nothing() -> None: ...
+
+
+@task
+def frame() -> DataFrame:
+    return DataFrame({"x": [1, 2]})
+
+
+@pipeline
+def inner(n: int = 5, k: int = 1):
+    return add(double(n), k)
+
+
+def test_outside_a_run_a_call_is_the_plain_function() -> None:
+    assert add("a", "b") == "ab"  # type: ignore[arg-type, comparison-overlap]
+    assert inner(3) == 7
+    assert pair(1) == (1, 2)
+    assert double.expand(n=[1, 2]) == [2, 4]
+    assert add.partial(b=1).expand_kwargs([{"a": 1}, {"a": 2}]) == [2, 3]
+    assert double(2, task_id="renamed") == 4  # type: ignore[call-arg]
+
+
+def test_in_a_pipeline_a_call_makes_a_node_and_runs_nothing(project: Project) -> None:
+    @task
+    def broken() -> int:
+        raise AssertionError("ran while the graph was built")
+
+    @pipeline
+    def p():
+        return double(broken())
+
+    graph = project.graph(p)
+
+    assert list(graph.nodes) == ["broken", "double"]
+    assert graph.nodes["double"].upstream == {"broken"}
+
+
+def test_inside_a_running_task_a_call_runs_now_and_is_recorded(project: Project) -> None:
+    @pipeline
+    def p():
+        return outer_task(3)
+
+    result = project.run(p)
+
+    assert result.value() == 7
+    assert list(result.outcomes) == ["outer_task"]
+    manifest = result.outcomes["outer_task"].manifests[0]
+    assert [(c.task, c.status) for c in manifest.calls] == [
+        ("double", "success"),
+        ("one", "success"),
+        ("add", "success"),
+    ]
+
+
+def test_results_unpack_index_and_have_attributes(project: Project) -> None:
+    @pipeline
+    def p():
+        a, b = pair(1)
+        record = parts(2)
+        low, high = bounds(7)
+        return [
+            add(a, b),
+            add(record.small, record["big"]),
+            add(record[0], record[-1]),
+            total([stats(4).count, low, high]),
+            total(mapping(5)["a"]),
+            double(mapping(5)["a"][1]),
+        ]
+
+    assert project.value(p) == [3, 202, 202, 4, 11, 12]
+
+
+def test_whole_results_come_back_as_they_were_returned(project: Project) -> None:
+    @pipeline
+    def p():
+        return {"pair": pair(1), "parts": parts(2), "stats": stats(3), "none": nothing()}
+
+    assert project.value(p) == {
+        "pair": (1, 2),
+        "parts": Parts(2, 200),
+        "stats": Stats(1.5, 3),
+        "none": None,
+    }
+
+
+def test_a_record_goes_into_a_task_as_itself(project: Project) -> None:
+    @pipeline
+    def p():
+        return take(stats(4), parts(1))
+
+    assert project.value(p) == "Stats(mean=2.0, count=4) Parts(small=1, big=100)"
+
+
+@task
+def take(s: Stats, p: Parts) -> str:
+    return f"{s} {p}"
+
+
+def test_handles_go_inside_lists_and_dicts(project: Project) -> None:
+    @pipeline
+    def p():
+        return total([one(), double(4), 3]), weigh({"a": one(), "b": double(2)})
+
+    assert project.value(p) == (12, 41)
+
+
+def test_variadic_arguments_and_context_names_work(project: Project) -> None:
+    @pipeline
+    def p(n: int = 3):
+        return gather(one(), n, x=double(2), y=1), context_named(1, 2, 3, task=4, ti=n)
+
+    assert project.value(p) == (504, [1, 2, 3, 4, 3])
+
+
+def test_order_without_data_is_set_by_shifts(project: Project) -> None:
+    @pipeline
+    def p():
+        first, second, third = one(task_id="a"), one(task_id="b"), one(task_id="c")  # type: ignore[call-arg]
+        first >> [second, third]
+        [second, third] >> one(task_id="d")  # type: ignore[call-arg, operator]
+        one(task_id="z") << third  # type: ignore[call-arg, operator]
+
+    graph = project.graph(p)
+
+    assert {n: sorted(node.upstream) for n, node in graph.nodes.items()} == {
+        "a": [],
+        "b": ["a"],
+        "c": ["a"],
+        "d": ["b", "c"],
+        "z": ["c"],
+    }
+
+
+def test_repeated_calls_get_stable_ids_and_pipelines_become_groups(project: Project) -> None:
+    @pipeline
+    def p():
+        one()
+        one()
+        inner()
+        inner(task_id="eu")  # type: ignore[call-arg]
+        inner()
+        one.override(task_id="uno")()
+
+    ids = ["one", "one__1", "inner.double", "inner.add", "eu.double", "eu.add"]
+    ids += ["inner__1.double", "inner__1.add", "uno"]
+    assert list(project.graph(p).nodes) == ids
+    assert list(project.graph(p).nodes) == ids
+
+
+def test_a_groups_parameters_are_addressed_by_its_id(project: Project) -> None:
+    @pipeline
+    def p():
+        return inner(), inner(task_id="eu")  # type: ignore[call-arg]
+
+    assert project.value(p, {"eu.n": "10", "eu.add.b": "0"}) == (11, 20)
+
+
+def test_expand_runs_once_for_each_element(project: Project) -> None:
+    @pipeline
+    def p(k: int = 3):
+        mapped = double.expand(n=numbers(k))
+        product = add.expand(a=[1, 2], b=[10, 20])
+        rowwise = add.partial().expand_kwargs(rows())
+        return mapped, total(mapped), product, rowwise, double.expand(n=[])
+
+    result = project.run(p)
+
+    assert result.value() == ([0, 2, 4], 6, [11, 21, 12, 22], [3, 3], [])
+    indexes = [m.identity.map_index for m in result.outcomes["double"].manifests]
+    assert indexes == [0, 1, 2]
+
+
+def test_override_sets_options_and_name(project: Project) -> None:
+    @pipeline
+    def p():
+        one.override(task_id="eins", retries=3)()
+
+    node = project.graph(p).nodes["eins"]
+
+    assert node.call.definition.options == {"retries": 3}
+    assert one.definition.options == {}
+
+
+def test_options_of_dbnd_toml_are_laid_over_those_in_code(project: Project) -> None:
+    project.configure("[tasks.one]\nretries = 5")
+
+    @pipeline
+    def p():
+        one.override(retries=1, pool="p")()
+
+    node = project.graph(p).nodes["one"]
+    assert node.call.definition.options == {"retries": 5, "pool": "p"}
+
+
+def wrong(body: Any) -> Any:
+    """A pipeline with *body* as its body."""
+
+    @pipeline
+    def p():
+        body()
+
+    return p
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param(
+            lambda: 1 if one() else 2,
+            "The result of task 'one' is not known while the graph is built, so it cannot decide "
+            "what the graph is. Branch inside a task.",
+            id="if",
+        ),
+        pytest.param(
+            lambda: list(one()),  # type: ignore[call-overload]
+            "The result of task 'one' is not known yet: annotate what one() returns as tuple[...] "
+            "to unpack it, or fan out over it with .expand(...).",
+            id="unpack",
+        ),
+        pytest.param(
+            lambda: list(mapping(1)["a"]),
+            "The result of task 'mapping' is not known yet: fan out over it with .expand(...).",
+            id="iterate a part",
+        ),
+        pytest.param(
+            lambda: pair(1)[2],  # type: ignore[misc]
+            "Task 'pair' has no output 2; it has result_1, result_2.",
+            id="index",
+        ),
+        pytest.param(
+            lambda: numbers(1)[:1],
+            "The result of task 'numbers' can be indexed by a name or a number, got "
+            "slice(None, 1, None). Take the part inside a task.",
+            id="slice",
+        ),
+        pytest.param(
+            lambda: nothing()[0],  # type: ignore[func-returns-value, index]
+            "Task 'nothing' returns nothing to take 0 of.",
+            id="nothing",
+        ),
+        pytest.param(
+            lambda: f"{one()}",
+            "The result of task 'one' is not known while the graph is built, so it cannot be part "
+            "of a text. Make the text inside a task.",
+            id="f-string",
+        ),
+        pytest.param(
+            lambda: double.expand(n=mapping(1)["a"]),
+            "double.expand() cannot fan out over a part of the result of task 'mapping'. Return "
+            "the list from a task of its own.",
+            id="expand a part",
+        ),
+        pytest.param(
+            lambda: double.expand(n=pair(1)),
+            "double.expand() needs one list for 'n', but task 'pair' has several outputs. Pick "
+            "one: result_1, result_2.",
+            id="expand several",
+        ),
+        pytest.param(
+            lambda: one() >> 3,  # type: ignore[operator]
+            "<result of one> is ordered against 3, which is no task of this package. A pipeline "
+            "with Airflow operators in it runs in Airflow: use `airflow dags test`.",
+            id="shift",
+        ),
+        pytest.param(
+            lambda: None,
+            "Pipeline 'p' calls no task: decorate the functions it calls with @task.",
+            id="no task",
+        ),
+        pytest.param(
+            lambda: one(task_id="p"),  # type: ignore[call-arg]
+            "Pipeline and task are both named 'p'. Call the task with task_id=... to name it "
+            "otherwise.",
+            id="one name",
+        ),
+    ],
+)
+def test_a_graph_that_cannot_work_is_refused(project: Project, body: Any, message: str) -> None:
+    with pytest.raises(GraphError) as error:
+        project.graph(wrong(body))
+
+    assert str(error.value) == message
+
+
+def test_unpacking_into_a_wrong_number_is_pythons_own_error(project: Project) -> None:
+    def body() -> None:
+        _a, _b, _c = pair(1)  # type: ignore[misc]
+
+    with pytest.raises(ValueError, match=r"not enough values to unpack \(expected 3, got 2\)"):
+        project.graph(wrong(body))
+
+
+def test_an_attribute_of_an_unknown_result_is_refused(project: Project) -> None:
+    with pytest.raises(AttributeError) as error:
+        project.graph(wrong(lambda: frame().columns))
+
+    assert str(error.value) == (
+        "The result of task 'frame' has no attribute 'columns': its value is not known while the "
+        "graph is built. Use it inside a task."
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (lambda: add(1, c=2), "add(): got an unexpected keyword argument 'c'."),  # type: ignore[call-arg]
+        (lambda: add.partial(b=1).partial(b=2), "add.partial(): argument 'b' is already set."),
+        (
+            lambda: add.partial(b=1).expand(b=[1]),
+            "add.expand(): argument 'b' is already set by partial().",
+        ),
+        (add.expand, "add.expand() needs a list to go over, e.g. expand(x=[1, 2])."),
+        (
+            lambda: add.expand(aa=[1]),
+            "add.expand() got an unknown argument 'aa'; did you mean 'a'?",
+        ),
+        (
+            lambda: add.expand_kwargs([{"xx": 1}]),
+            "add.expand_kwargs() got an unknown argument 'xx'; there are: a, b.",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused_where_the_call_is(
+    project: Project, body: Any, message: str
+) -> None:
+    with pytest.raises(SignatureError) as error:
+        project.graph(wrong(body))
+
+    assert str(error.value) == message
+
+
+def test_a_part_that_is_not_there_is_an_error_of_the_consumer(project: Project) -> None:
+    @pipeline
+    def p():
+        return total(mapping(1)["b"])
+
+    outcome = project.run(p).outcomes["total"]
+
+    assert str(outcome.error) == (
+        "the upstream result has no part 'b': expected a dict or list that has it, got a dict of "
+        "'a'."
+    )

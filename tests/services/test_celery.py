@@ -1,0 +1,105 @@
+"""Pipelines on Airflow with PostgreSQL, Redis, S3 and two Celery workers, each with its own disk."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import fsspec
+import pytest
+
+from tests.services.celery_topology import WORKERS, CeleryTopology, Servers
+
+FLIGHTS_ON_NEW_YEAR = 842
+MART = {"carrier", "route", "hour", "weather", "plane"}
+
+OWN_DISKS = """
+from __future__ import annotations
+
+import os, socket, tempfile
+from pathlib import Path
+from airflow.sdk import DAG, task
+
+with DAG("own_disks", schedule=None):
+
+    @task(queue="a")
+    def write() -> list[str]:
+        folders = [tempfile.gettempdir(), Path.home(), os.environ["AIRFLOW_HOME"], os.getcwd()]
+        paths = [f"{folder}/left_by_{socket.gethostname()}" for folder in folders]
+        for path in paths:
+            Path(path).write_text("x")
+        return paths
+
+    @task(queue="b")
+    def look(paths: list[str]) -> dict[str, bool]:
+        return {path: Path(path).exists() or not Path(path).parent.exists() for path in paths}
+
+    @task(queue="b")
+    def litter() -> str:
+        try:
+            Path(__file__).with_name("litter").touch()
+        except OSError as error:
+            return error.strerror
+        return "written"
+
+    look(write()) >> litter()
+"""
+
+
+@pytest.fixture
+def s3(servers: Servers) -> Any:
+    return fsspec.filesystem(
+        "s3",
+        key=servers.key,
+        secret=servers.secret,
+        client_kwargs={"endpoint_url": servers.s3, "region_name": "us-east-1"},
+        use_listings_cache=False,
+    )
+
+
+def test_workers_of_this_topology_share_no_file(celery: CeleryTopology) -> None:
+    """Else the tests below would prove nothing about references between machines."""
+    (celery.dags / "own_disks.py").write_text(OWN_DISKS)
+
+    run = celery.trigger("own_disks")
+
+    assert celery.wait("own_disks", run, seconds=120) == "success", celery.explain("own_disks", run)
+    tasks = celery.task_instances("own_disks", run)
+    assert (tasks["write"]["hostname"], tasks["look"]["hostname"]) == tuple(WORKERS)
+    found = celery.xcoms("own_disks", run, "look")["return_value"]
+    assert len(found) == 4
+    assert not any(found.values()), found
+    assert celery.xcoms("own_disks", run, "litter")["return_value"] == "Read-only file system"
+
+
+def test_flights_mart_is_built_by_both_workers_into_the_bucket(
+    celery: CeleryTopology, bucket: str, s3: Any
+) -> None:
+    run = celery.trigger("flights_mart", day="2013-01-01", days=1)
+
+    assert celery.wait("flights_mart", run, seconds=600) == "success", celery.explain(
+        "flights_mart", run
+    )
+    tasks = celery.task_instances("flights_mart", run)
+    assert {task["hostname"] for task in tasks.values()} == set(WORKERS)
+    outputs = celery.xcoms("flights_mart", run, "build_mart")
+    assert outputs.keys() >= MART
+    for name in MART:
+        reference = outputs[name]
+        assert "dbnd_artifact" in reference
+        assert len(json.dumps(reference)) < 4096
+        assert s3.size(_key(reference["uri"])) == reference["size"]
+    mart = _table(s3, f"{bucket}/store/flights_mart/mart/carrier.parquet")
+    assert mart["flights"].sum() == FLIGHTS_ON_NEW_YEAR
+
+
+def _key(uri: str) -> str:
+    """Return bucket and key of ``s3://conn_id@bucket/key``."""
+    return uri.partition("@")[2]
+
+
+def _table(s3: Any, path: str) -> Any:
+    import pandas as pd
+
+    with s3.open(path, "rb") as file:
+        return pd.read_parquet(file)
