@@ -1,6 +1,6 @@
 """Run the benchmarks and print a table of medians and ratios against the targets.
 
-    python -m benchmarks [--only NAME] [--size MB] [--rounds N] [--json FILE] [--full]
+python -m benchmarks [--only NAME] [--size MB] [--rounds N] [--json FILE] [--full]
 """
 
 from __future__ import annotations
@@ -22,10 +22,16 @@ SUBJECTS = ("handoff", "digests", "columns", "s3", "stream", "values", "parsing"
 
 def main() -> int:
     """Parse the command line and run; the exit code is 1 where a target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=SUBJECTS, action="append", help="run one subject; may be given again")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--only", choices=SUBJECTS, action="append", help="run one subject; may be given again"
+    )
     parser.add_argument("--size", type=float, default=1000, help="MB of the largest frame")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds the medians are of")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="interleaved rounds the medians are of"
+    )
     parser.add_argument("--json", type=Path, help="also write the rows there")
     parser.add_argument("--full", action="store_true", help="stream 20 GB instead of twice --size")
     args = parser.parse_args()
@@ -34,7 +40,9 @@ def main() -> int:
     rows = list(_measured(args.only or SUBJECTS, options))
     print(markdown(rows))
     if args.json:
-        args.json.write_text(json.dumps([asdict(row) | {"verdict": row.verdict} for row in rows], indent=1))
+        args.json.write_text(
+            json.dumps([asdict(row) | {"verdict": row.verdict} for row in rows], indent=1)
+        )
     return int(any(row.verdict == "MISS" for row in rows))
 
 

@@ -26,7 +26,9 @@ def mixed(megabytes: float) -> pd.DataFrame:
             "value": value,
             "price": random.random(rows).round(2),
             "name": pd.array(words.take(pa.array(random.integers(0, 50_000, rows))), dtype="str"),
-            "when": pd.Series(start + seconds).dt.tz_localize("Europe/Vienna", ambiguous=True, nonexistent="shift_forward"),
+            "when": pd.Series(start + seconds).dt.tz_localize(
+                "Europe/Vienna", ambiguous=True, nonexistent="shift_forward"
+            ),
             "kind": pd.Categorical.from_codes(random.integers(0, 5, rows), list("abcde")),
             "count": pd.arrays.IntegerArray(random.integers(0, 100, rows), missing),
             "flag": random.random(rows) < 0.5,

@@ -30,7 +30,12 @@ def rows(options: Options) -> Iterator[Row]:
         for name, label in LABELS.items():
             # Of a pair each, next to each other in time; the fast ones more often.
             more = 3 if name == "arrow" or megabytes < 1000 else 1
-            times = child("handoff:times", megabytes=megabytes, names=["ours", name], rounds=options.rounds * more)
+            times = child(
+                "handoff:times",
+                megabytes=megabytes,
+                names=["ours", name],
+                rounds=options.rounds * more,
+            )
             must, aim = TARGETS.get(name, (None, None)) if megabytes == sizes[-1] else (None, None)
             yield Row(
                 subject=SUBJECT,
@@ -54,7 +59,10 @@ def _memory(megabytes: float) -> Iterator[Row]:
             aim=0.02,
             detail=f"{ours[side] / 1e6:.0f} MB",
         )
-    most = {name: max(found["producer"], found["consumer"]) for name, found in (("ours", ours), ("xcom", xcom))}
+    most = {
+        name: max(found["producer"], found["consumer"])
+        for name, found in (("ours", ours), ("xcom", xcom))
+    }
     yield Row(
         subject=SUBJECT,
         what=f"{megabytes} MB frame, extra memory against {LABELS['xcom']}",

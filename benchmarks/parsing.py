@@ -50,8 +50,14 @@ def rows(options: Options) -> Iterator[Row]:
     """Measure DAGs of all sizes; targets hold for the largest."""
     counts = COUNTS if options.size >= 100 else COUNTS[:1]
     for tasks in counts:
-        found = child("parsing:measured", tasks=tasks, rounds=options.rounds * (3 if tasks > 100 else 9))
-        for what, must, aim in (("parse", 1.15, 1.0), ("serialize", None, None), ("bytes", 1.1, 1.0)):
+        found = child(
+            "parsing:measured", tasks=tasks, rounds=options.rounds * (3 if tasks > 100 else 9)
+        )
+        for what, must, aim in (
+            ("parse", 1.15, 1.0),
+            ("serialize", None, None),
+            ("bytes", 1.1, 1.0),
+        ):
             ours, native = found["ours"][what], found["native"][what]
             show = (lambda b: f"{b / 1000:.1f} kB") if what == "bytes" else seconds
             yield Row(

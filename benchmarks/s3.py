@@ -32,7 +32,9 @@ def rows(options: Options) -> Iterator[Row]:
         servers = {"moto": moto} | ({"Ceph": os.environ[CEPH]} if CEPH in os.environ else {})
         for name, server in servers.items():
             with _slowed(server) as endpoint:
-                times = child("s3:times", megabytes=megabytes, endpoint=endpoint, rounds=options.rounds)
+                times = child(
+                    "s3:times", megabytes=megabytes, endpoint=endpoint, rounds=options.rounds
+                )
             yield Row(
                 subject="s3",
                 what=f'{megabytes:g} MB frame, S3 ({name}), against to_parquet("s3://") + read_parquet',
@@ -58,7 +60,9 @@ def times(megabytes: float, endpoint: str, rounds: int) -> dict[str, float]:
     from benchmarks.ways import Ours, Parquet
 
     client = boto3.client("s3", endpoint_url=endpoint)
-    with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+    with contextlib.suppress(
+        client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
+    ):
         client.create_bucket(Bucket=BUCKET)
     frame = frames.mixed(megabytes)
     expected = frames.touch(frame)

@@ -73,4 +73,10 @@ def _measured(action: Any, counted: list[int]) -> dict[str, Any]:
         given = action()
         seconds = time.perf_counter() - start
         top = peak()
-    return {"given": given, "peak": top, "seconds": seconds, "rows": counted[0], "bytes": counted[1]}
+    return {
+        "given": given,
+        "peak": top,
+        "seconds": seconds,
+        "rows": counted[0],
+        "bytes": counted[1],
+    }

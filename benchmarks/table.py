@@ -54,7 +54,13 @@ def number(value: float, unit: str) -> str:
     >>> number(0.0512, "x"), number(1234, "MB"), number(3.14159, "s")
     ('0.051x', '1234 MB', '3.14 s')
     """
-    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+    text = (
+        f"{value:.0f}"
+        if abs(value) >= 100
+        else f"{value:.3g}"
+        if abs(value) < 1
+        else f"{value:.2f}"
+    )
     text = f"{value:.2g}" if abs(value) < 0.1 else text
     return f"{text}{unit}" if unit == "x" else f"{text} {unit}"
 
@@ -63,7 +69,10 @@ def markdown(rows: Iterable[Row]) -> str:
     """Return the rows as a Markdown table, aligned to be read as text too."""
     cells = [HEAD, *(row.cells() for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(HEAD))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in cells
+    ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
 

@@ -98,7 +98,9 @@ def runs(tasks: int, rounds: int) -> dict[str, float]:
         from airflow.utils.db import initdb
 
         initdb()
-        dags = {way: parsed(home, way, CHAIN.format(way=way, tasks=tasks)) for way in ("ours", "native")}
+        dags = {
+            way: parsed(home, way, CHAIN.format(way=way, tasks=tasks)) for way in ("ours", "native")
+        }
 
         def run(way: str) -> float:
             took = timed(lambda: states.append(dags[way].test().state))

@@ -147,15 +147,8 @@ def summarise(
 
 
 @task
-def all_days(newest: Artifact) -> str:
-    """Return the folder of the daily sums, the newest among them."""
-    # An artifact's URI is {store}/{pipeline}/{task}/{output}/{digest}.
-    return newest.uri.rsplit("/", 4)[0] + "/flights_mart/daily"
-
-
-@task
-def build_mart(daily: DataFrame) -> Mart:
-    """Combine the daily sums; a day that was loaded twice counts once."""
+def build_mart(newest: Artifact, daily: DataFrame = f"{LAKE}/daily") -> Mart:
+    """Combine the daily sums, the newest among them; a day that was loaded twice counts once."""
     daily = daily.drop_duplicates(["date", "dimension", "key"], keep="last")
     total = daily.groupby(["dimension", "key"])[MEASURES].sum()
     log_metrics({"days": daily["date"].nunique(), "flights": total.loc["hour", "flights"].sum()})
@@ -178,8 +171,8 @@ def flights_mart(
     airports = ingest.override(task_id="airports")(f"{source}/airports.csv", key="faa")
     airlines = ingest.override(task_id="airlines")(f"{source}/airlines.csv", key="carrier")
     checked = check(flights, airlines, airports, planes)
-    daily = summarise(enrich(checked, weather, airlines, planes), day, days)
-    return build_mart(all_days(daily))
+    newest = summarise(enrich(checked, weather, airlines, planes), day, days)
+    return build_mart(newest)
 
 
 dag = flights_mart.as_dag(schedule=None, tags=["dbnd"])

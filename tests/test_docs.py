@@ -124,9 +124,7 @@ class Session:
                 exec(compile(source, self._file, "single"), vars(self.module))
             except Exception as exc:
                 last = "".join(traceback.format_exception_only(exc))
-                printed.write(
-                    f"Traceback (most recent call last):\n  ...\n{last.rpartition('.')[0] and _short(last)}"
-                )
+                printed.write(f"Traceback (most recent call last):\n  ...\n{_short(last)}")
         return printed.getvalue()
 
     @property

@@ -28,7 +28,7 @@ def check_files(paths: Iterable[str]) -> int:
 
 
 def check(path: str) -> Iterator[tuple[str, str]]:
-    """Yield ("error" | "warning" | "ok", what) for one file."""
+    """Yield ("error" | "warning" | "note" | "ok", what) for one file."""
     if not os.path.isfile(path):
         raise ConfigurationError(f"No such file: {path}.")
     with open(path, "rb") as file:
@@ -81,7 +81,7 @@ def _check_dag(dag: Any) -> Iterator[tuple[str, str]]:
     fixed = sorted({p.key for b in bindings for p in b.dag.parameters.values() if p.fixed})
     if fixed:
         yield (
-            "warning",
+            "note",
             f"fixed when the DAG is parsed, so not in the trigger form: {', '.join(fixed)}",
         )
 

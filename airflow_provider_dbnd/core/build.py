@@ -63,7 +63,11 @@ def build_parameter(
     """Resolve one pipeline parameter for the graph under construction."""
     spec = definition.signature.inputs[name]
     value = resolve(owner, spec, given, sources)
-    return BuildParameter(owner, spec, value, data=_holds_data(spec.annotation))
+    parameter = BuildParameter(owner, spec, value, data=_holds_data(spec.annotation))
+    if value is not None:
+        # A value that does not fit fails here, before any task has run on it.
+        parameter.as_type(value)
+    return parameter
 
 
 def _holds_data(annotation: Any) -> bool:

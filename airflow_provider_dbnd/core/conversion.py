@@ -54,6 +54,20 @@ def is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
+def is_class(annotation: Any, base: type = object) -> bool:
+    """Tell whether *annotation* is a class below *base*; ``list[int]`` is none, in any Python.
+
+    >>> is_class(bool, int), is_class(list[int])
+    (True, False)
+    """
+    # Until Python 3.10 list[int] says that it is a type.
+    return (
+        isinstance(annotation, type)
+        and typing.get_origin(annotation) is None
+        and issubclass(annotation, base)
+    )
+
+
 def accepts_none(annotation: Any) -> bool:
     """Tell whether None is a value of *annotation*."""
     annotation = strip_annotated(annotation)
@@ -85,7 +99,7 @@ def values_of(annotation: Any) -> Any:
 def record_fields(annotation: Any) -> dict[str, Any]:
     """Return the field types of a NamedTuple or a dataclass, and nothing for any other type."""
     plain = strip_annotated(annotation)
-    if not isinstance(plain, type):
+    if not is_class(plain):
         return {}
     if issubclass(plain, tuple) and hasattr(plain, "_fields"):
         hints = typing.get_type_hints(plain, include_extras=True)
@@ -155,7 +169,7 @@ def _from_text(text: str, annotation: Any) -> Any:
         return _duration(text)
     if target in (dt.date, dt.datetime):
         return _date_text(text, target)
-    if isinstance(target, type) and issubclass(target, enum.Enum) and text in target.__members__:
+    if is_class(target, enum.Enum) and text in target.__members__:
         return target[text]
     for known in _alternatives(target):
         if str(known) == text:
@@ -167,7 +181,7 @@ def _alternatives(target: Any) -> tuple[Any, ...]:
     """Return the values of a Literal or Enum, which text names by how they print."""
     if typing.get_origin(target) is typing.Literal:
         return typing.get_args(target)
-    if isinstance(target, type) and issubclass(target, enum.Enum):
+    if is_class(target, enum.Enum):
         return tuple(member.value for member in target)
     return ()
 
@@ -257,7 +271,7 @@ def _instance(value: Any, class_: Any, annotation: Any) -> Any:
     """Check a class that pydantic has no schema for, such as a dataclass that holds frames."""
     if value is None and accepts_none(annotation):
         return None
-    if isinstance(class_, type) and isinstance(value, class_):
+    if is_class(class_) and isinstance(value, class_):
         return value
     if isinstance(value, Mapping) and (fields := record_fields(class_)):
         if set(value) != set(fields):

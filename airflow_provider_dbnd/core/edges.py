@@ -13,6 +13,7 @@ from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.conversion import (
     accepts_none,
+    is_class,
     is_union,
     strip_annotated,
     type_text,
@@ -75,7 +76,7 @@ def _data_fits(produced: Any, wanted: Any) -> bool:
     if formats.is_data_type(wanted):
         # A path or a URI is loaded; so is a list of them.
         named = typing.get_args(produced)[0] if typing.get_origin(produced) is list else produced
-        return named is str or _is_class(named, os.PathLike)
+        return named is str or is_class(named, os.PathLike)
     return False
 
 
@@ -105,10 +106,6 @@ def _container(annotation: Any) -> str | None:
 
 def _is_scalar(annotation: Any) -> bool:
     return annotation in (*_NUMBERS, str, bytes)
-
-
-def _is_class(annotation: Any, base: type) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, base)
 
 
 def _line(function: Callable[..., Any]) -> str:

@@ -85,6 +85,18 @@ def arguments_of(
     return arguments
 
 
+def value_of_run(identity: Identity, spec: Input, value: Value) -> Value:
+    """Return the value with what only the run knows filled in, such as its logical date."""
+    if value.value is not LOGICAL_DATE:
+        return value
+    if identity.logical_date is None:
+        raise ParameterError(
+            f"parameter {spec.name!r} of task {identity.task_id!r} takes the run's logical date, "
+            "but this run has none. Trigger it with one, or set the parameter."
+        )
+    return replace(value, value=identity.logical_date, source="logical date of the run")
+
+
 def execute(spec: TaskSpec, definition: Definition) -> Manifest:
     """Run one attempt and return its manifest, which is in the store by then.
 
@@ -124,7 +136,9 @@ class _Run:
     def _call(self) -> Any:
         inputs = self.definition.signature.inputs
         for name, value in self.spec.arguments.items():
-            self._loaded[name] = self._load(inputs[name], self._of_run(inputs[name], value))
+            self._loaded[name] = self._load(
+                inputs[name], value_of_run(self.spec.identity, inputs[name], value)
+            )
         args, kwargs = self.definition.signature.spread(self._loaded)
         return self.definition.function(*args, **kwargs)
 
@@ -152,17 +166,6 @@ class _Run:
         if formats.is_data_type(spec.annotation):
             return _as_data(task, spec, replace(value, value=loaded))
         return converted(task, spec, replace(value, value=loaded))
-
-    def _of_run(self, spec: Input, value: Value) -> Value:
-        if value.value is not LOGICAL_DATE:
-            return value
-        date = self.spec.identity.logical_date
-        if date is None:
-            raise ParameterError(
-                f"parameter {spec.name!r} of task {self.spec.identity.task_id!r} takes the run's "
-                "logical date, but this run has none. Trigger it with one, or set the parameter."
-            )
-        return Value(value=date, source="logical date of the run", base=value.base)
 
     def _store(self, result: Any) -> None:
         identity = self.spec.identity

@@ -208,7 +208,10 @@ class Runner:
                     raise
                 # The message may hold a hidden value; the manifest has it masked.
                 kind, where = type(exc).__name__, self.store.uri(spec.identity.key())
-                log.warning("task %s, try %d of %d: %s, %s", node.id, number, tries, kind, where)
+                log.warning(
+                    "task %s: try %d of %d failed with %s; its manifest is %s",
+                    *(node.id, number, tries, kind, where),
+                )
                 time.sleep(_seconds(definition.options.get("retry_delay", 0)))
             except SystemExit as exc:
                 raise TaskFailedError(f"task {node.id!r} called sys.exit({exc.code!r}).") from exc
@@ -250,7 +253,7 @@ class Runner:
         if isinstance(value, BuildParameter):
             return self._parameter(value)
         if isinstance(value, NodeHandle):
-            return self._output(value)
+            return Value(value=self._output(value), source=f"task {value._node.id}", base="")
         if type(value) not in (list, tuple, dict):
             return value
         plain = self._plain(value)

@@ -193,7 +193,7 @@ def _check_function(function: Any) -> None:
         )
     if not inspect.isfunction(inspect.unwrap(function)):
         raise SignatureError(
-            f"{function!r} is not a function written in Python. Decorate one (def), which calls it."
+            f"{function!r} is not a function written in Python. Decorate one that calls it."
         )
     name = function.__name__
     if name == "<lambda>":
@@ -350,7 +350,7 @@ def _named(task: str, annotation: Any, names: tuple[Any, ...]) -> tuple[OutputSl
     if arms and len(arms) != len(names):
         raise SignatureError(
             f"{task}(): result=... names {len(names)} outputs, the return annotation {len(arms)}. "
-            "Name as many."
+            "Make them agree."
         )
     types = arms or (Any,) * len(names)
     slots: list[OutputSlot] = []

@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 
 _PLAIN = re.compile(r"[^A-Za-z0-9._=,-]")
 _PART = re.compile(r"(?!\.)(?:[A-Za-z0-9._=,-]|~[0-9A-F]{2}|~~)+")
+_HALF_ESCAPE = re.compile(r"~[0-9A-F]?$")
 _LONGEST_PART = 200
 _CUT_PART = 160
 _ASK_FIRST = 2**20
@@ -433,7 +434,7 @@ def _escape(part: str) -> str:
     if len(escaped) > _LONGEST_PART:
         mark = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:24]
         # '~~' is in no escaped name, so a cut one cannot be taken for another.
-        escaped = f"{escaped[:_CUT_PART]}~~{mark}"
+        escaped = f"{_HALF_ESCAPE.sub('', escaped[:_CUT_PART])}~~{mark}"
     return escaped
 
 

@@ -170,7 +170,8 @@ class Decoder:
             }
         element = _data_element(wanted)
         if isinstance(value, str) and element is not None:
-            uris = self.store.expand([part.strip() for part in value.split(",")], base)
+            parts = [self._located(part.strip()) for part in value.split(",")]
+            uris = self.store.expand(parts, base)
             return [self._uri(uri, name, element, declaration, base) for uri in uris]
         return value
 
@@ -219,7 +220,7 @@ class Decoder:
 
     def _uri(self, uri: str, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
         paths = []
-        for each in self.store.expand(uri, base):
+        for each in self._expand(uri, base):
             fetched = self.store.fetch_input(each, into=self.scratch)
             self._record(name, {"uri": each, "checksum": fetched.checksum, "size": fetched.size})
             paths.append(fetched.path)
@@ -236,8 +237,16 @@ class Decoder:
             return format_.read(paths[0], wanted, options=options)
         return formats.read_many(format_, paths, wanted, options)
 
+    def _expand(self, uri: str, base: str) -> list[str]:
+        return self.store.expand(self._located(uri), base)
+
+    def _located(self, uri: str) -> str:
+        """Fill in ``{store}``, which output paths may start with as well."""
+        root = self.store.url.rstrip("/")
+        return uri.replace("{store}", root, 1) if uri.startswith("{store}/") else uri
+
     def _path(self, uri: str, name: str, base: str) -> Path:
-        where = absolute(uri, base)
+        where = absolute(self._located(uri), base)
         if where.startswith("file://") or "://" not in where:
             return Path(where.removeprefix("file://"))
         fetched = self.store.fetch_input(where, into=self.scratch)
@@ -253,7 +262,7 @@ class Decoder:
         return [self.load(v, name, t, declaration, base) for v, t in zip(value, types, strict=True)]
 
     def _many(self, uris: Any, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
-        expanded = [one for uri in uris for one in self.store.expand(str(uri), base)]
+        expanded = [one for uri in uris for one in self._expand(str(uri), base)]
         fetched = [self.store.fetch_input(uri, into=self.scratch) for uri in expanded]
         for uri, one in zip(expanded, fetched, strict=True):
             self._record(name, {"uri": uri, "checksum": one.checksum, "size": one.size})

@@ -12,7 +12,12 @@ from typing import Any
 from airflow.sdk import DAG, TaskGroup
 from airflow.sdk.bases.decorator import task_decorator_factory
 
-from airflow_provider_dbnd.core.build import build_body, build_parameter, check_names
+from airflow_provider_dbnd.core.build import (
+    build_body,
+    build_parameter,
+    check_names,
+    check_required,
+)
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.graph import Call, Handle, walk
 from airflow_provider_dbnd.core.resolution import MASK, Sources, check_keys
@@ -71,6 +76,7 @@ class DagBuilder:
             if call.mapped is not None
             else decorator(**arguments)
         )
+        check_required(made.operator.task_id, call, self._sources())
         if self.binding.known:
             self.binding.known[made.operator.task_id] = list(definition.signature.inputs)
         return TaskResult(made.operator, definition=definition)

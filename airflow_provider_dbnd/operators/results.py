@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import functools
 import inspect
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +15,7 @@ from airflow_provider_dbnd.core.artifacts import is_reference
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.graph import Handle
 from airflow_provider_dbnd.core.parameters import Parameter
+from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.values import Decoder, part_of
 from airflow_provider_dbnd.hooks.settings import artifact_store
 
@@ -101,16 +99,9 @@ def _has_reference(encoded: Any) -> bool:
     return isinstance(encoded, dict) and any(_has_reference(e) for e in encoded.values())
 
 
-@functools.cache
-def _decoder() -> Decoder:
-    """One scratch folder a process for data handed to native operators; gone when the task ends."""
-    scratch = tempfile.mkdtemp(prefix="dbnd-")
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    return Decoder(store=artifact_store(), scratch=scratch)
-
-
 def _load(encoded: Any) -> Any:
-    return _decoder().load(encoded, "native", Any, Parameter(), "")
+    decoder = Decoder(store=artifact_store(), scratch=process_folder())
+    return decoder.load(encoded, "native", Any, Parameter(), "")
 
 
 def _loads_in_call(task: Any) -> bool:

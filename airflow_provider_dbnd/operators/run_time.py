@@ -98,5 +98,10 @@ def parameter_value(parameter: BuildParameter, layers: tuple[Layer, ...]) -> Val
             (parameter.key, parameter.spec.name) if "." not in parameter.owner else (parameter.key,)
         ):
             if key in layer.values:
-                return Value(value=layer.values[key], source=layer.source, base=layer.base)
+                return Value(
+                    value=layer.values[key],
+                    source=layer.source,
+                    base=layer.base,
+                    hidden=parameter.spec.declaration.hidden,
+                )
     return parameter.value

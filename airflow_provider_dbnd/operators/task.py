@@ -8,8 +8,8 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk.bases.decorator import DecoratedOperator
 
-from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
-from airflow_provider_dbnd.core.manifest import Identity, Manifest
+from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, value_of_run
+from airflow_provider_dbnd.core.manifest import Identity, Manifest, to_json
 from airflow_provider_dbnd.core.resolution import MASK, Value
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.hooks.settings import artifact_store
@@ -41,18 +41,22 @@ class DbndOperatorMixin:
         ti = context["ti"]
         layers = run_time_layers(context)
         sources = task_sources(self.binding, layers, ti.task_id)
-        arguments = arguments_of(
-            ti.task_id, self.binding.definition, self._given(context, layers), sources
-        )
+        identity = _identity(context)
+        definition = self.binding.definition
+        resolved = arguments_of(ti.task_id, definition, self._given(context, layers), sources)
+        arguments = {
+            name: value_of_run(identity, definition.signature.inputs[name], value)
+            for name, value in resolved.items()
+        }
         self._show(arguments)
         spec = TaskSpec(
-            identity=_identity(context),
+            identity=identity,
             arguments=arguments,
             store=artifact_store(self.binding.dag.settings),
             elements=next(iter(self.iter_mapped_dependants()), None) is not None,  # type: ignore[attr-defined]
             skips=(AirflowSkipException,),
         )
-        manifest = execute(spec, self.binding.definition)
+        manifest = execute(spec, definition)
         ti.xcom_push(SUMMARY_KEY, _summary(spec, manifest))
         return manifest
 
@@ -76,7 +80,7 @@ class DbndOperatorMixin:
                 if value is None:
                     given.pop(name, None)
                 else:
-                    given[name] = value
+                    given[name] = argument.as_type(value)
             elif isinstance(argument, TaskResult):
                 source = f"task {argument.operator.task_id}"
                 given[name] = Value(value=given[name], source=source, base="")
@@ -93,10 +97,10 @@ class DbndOperatorMixin:
 
         self.parameters = {}
         for name, value in arguments.items():
-            hidden = self._is_hidden(name)
+            hidden = value.hidden or self._is_hidden(name)
             if hidden and isinstance(value.value, str):
                 mask_secret(value.value)
-            shown = MASK if hidden else value.value
+            shown = MASK if hidden else to_json(value.value)
             self.parameters[name] = {"value": shown, "source": value.source}
             self.log.info("parameter %s = %s (%s)", name, _brief(shown), value.source)  # type: ignore[attr-defined]
 

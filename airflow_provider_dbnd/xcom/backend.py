@@ -5,14 +5,13 @@ Our own tasks pass references by themselves and work with any backend.
 
 from __future__ import annotations
 
-import functools
-import tempfile
 from typing import Any
 
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_dbnd.core.artifacts import is_reference
 from airflow_provider_dbnd.core.parameters import Output, Parameter
+from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.values import Decoder, Encoder
 from airflow_provider_dbnd.hooks.settings import artifact_store
 
@@ -64,13 +63,9 @@ def _encode(value: Any, dag_id: str | None, task_id: str | None, key: str | None
 
 
 def _decode(stored: Any) -> Any:
-    return _decoder().load(stored, "xcom", Any, Parameter(), "")
+    decoder = Decoder(store=artifact_store(), scratch=process_folder())
+    return decoder.load(stored, "xcom", Any, Parameter(), "")
 
 
 def _is_references(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(is_reference, value))
-
-
-@functools.cache
-def _decoder() -> Decoder:
-    return Decoder(store=artifact_store(), scratch=tempfile.mkdtemp(prefix="dbnd-"))

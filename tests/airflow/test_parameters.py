@@ -247,20 +247,27 @@ def test_a_hidden_value_is_masked_everywhere_airflow_keeps_it(
 def login(password: Annotated[str, parameter(hidden=True)], note: str = "n") -> int:
     return len(password)
 
+@task
+def plain(text: str) -> int:
+    return len(text)
+
 @pipeline
 def q_hidden(password: Annotated[str, parameter(hidden=True)] = "the-default-secret"):
     login(password)
     login("the-literal-secret", task_id="literal")
+    plain(password)
 dag = q_hidden.as_dag()
-"""
+""",
+        password="the-secret-of-the-form",
     )
 
-    assert left.xcom("login") == len("the-default-secret")
+    assert left.xcom("login") == left.xcom("plain") == len("the-secret-of-the-form")
     assert left.xcom("literal") == len("the-literal-secret")
     kept = left.all_text() + capfd.readouterr().out
     kept += "".join(p.read_text() for p in Path(store_url).rglob("*.json"))
     assert "the-default-secret" not in kept
     assert "the-literal-secret" not in kept
+    assert "the-secret-of-the-form" not in kept
 
 
 def test_a_scheduled_pipeline_needs_a_value_for_every_parameter(airflow_db: str) -> None:

@@ -133,18 +133,18 @@ def test_a_default_of_none_makes_the_type_optional() -> None:
         pytest.param(
             lambda: task(functools.partial(int, "1")),
             "functools.partial(<class 'int'>, '1') is not a function written in Python. "
-            "Decorate one (def), which calls it.",
+            "Decorate one that calls it.",
             id="partial",
         ),
         pytest.param(
             lambda: task(Score),
-            f"{Score!r} is not a function written in Python. Decorate one (def), which calls it.",
+            f"{Score!r} is not a function written in Python. Decorate one that calls it.",
             id="class",
         ),
         pytest.param(
             lambda: task(len),
             "<built-in function len> is not a function written in Python. "
-            "Decorate one (def), which calls it.",
+            "Decorate one that calls it.",
             id="builtin",
         ),
     ],
@@ -214,7 +214,7 @@ def test_an_annotation_known_to_the_type_checker_only_is_refused() -> None:
         ),
         (
             {"result": "a,b,c"},
-            "f(): result=... names 3 outputs, the return annotation 2. Name as many.",
+            "f(): result=... names 3 outputs, the return annotation 2. Make them agree.",
         ),
         ({"result": "a,a"}, "f(): two outputs have one name: a, a."),
         (

@@ -278,6 +278,11 @@ def test_a_key_stays_below_the_store_on_every_file_system(names: list[str]) -> N
     ArtifactStore("memory://x").uri("/".join(parts))
 
 
+def test_a_long_name_is_not_cut_within_an_escape() -> None:
+    for shift in range(4):
+        ArtifactStore("memory://x").uri(key("a" * shift + "é" * 100))
+
+
 def test_key_of_plain_names_is_those_names() -> None:
     assert key("drift", "prepare", "train_x=1,2", "ab-12.parquet") == (
         "drift/prepare/train_x=1,2/ab-12.parquet"

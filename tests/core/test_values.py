@@ -29,7 +29,7 @@ from airflow_provider_dbnd.exceptions import (
     ParameterError,
 )
 
-TABLE = DataFrame({"x": [1, 2, 3], "y": ["a", "b", None]})
+TABLE = DataFrame({"x": [1, 2, 3], "y": ["a", "b", "c"]})
 
 
 class Model(pydantic.BaseModel):
