@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated, Optional
 
@@ -23,7 +24,10 @@ app = typer.Typer(
 WRONG, INTERRUPTED = 2, 130
 
 Target = Annotated[
-    str, typer.Argument(help="FILE.py[:NAME] or package.module[:NAME].", show_default=False)
+    str,
+    typer.Argument(
+        metavar="TARGET", help="FILE.py[:NAME] or package.module[:NAME].", show_default=False
+    ),
 ]
 Assignments = Annotated[
     Optional[list[str]],
@@ -52,6 +56,8 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
+    # Airflow sets up logging of its own when a DAG file imports it: as quiet as ours.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "INFO" if verbose else "WARNING")
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(message)s",

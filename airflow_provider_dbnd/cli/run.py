@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,12 @@ def run(
     graph = build_graph(prepared.runnable.definition, prepared.sources)
     settings = prepared.settings
     if not quiet:
-        print(" ".join(_echo(prepared, graph, assignments)))
+        chosen = {
+            "--date": date,
+            "--run-id": run_id,
+            "--parallel": parallel if parallel > 1 else None,
+        }
+        print(" ".join([*_echo(prepared, graph, assignments), *_options(chosen)]))
         _print_start(prepared)
     started = time.perf_counter()
     with Progress(graph, enabled=sys.stderr.isatty() and not quiet) as progress:
@@ -115,6 +120,10 @@ def _echo(prepared: Prepared, graph: Graph, assignments: Sequence[str]) -> Itera
         key = each.partition("=")[0]
         hidden = key.strip() in _hidden_keys(prepared, graph)
         yield f"--set {key}={MASK}" if hidden else f"--set {shlex.quote(each)}"
+
+
+def _options(chosen: Mapping[str, object]) -> Iterator[str]:
+    return (f"{name} {shlex.quote(str(v))}" for name, v in chosen.items() if v is not None)
 
 
 def _hidden_keys(prepared: Prepared, graph: Graph) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from airflow_provider_dbnd.core.artifacts import is_reference
+from airflow_provider_dbnd.core.artifacts import brief, is_reference
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.manifest import Manifest
@@ -36,7 +36,7 @@ def parameter_rows(
     for spec in definition.signature.inputs.values():
         value = resolve(task or definition.name, spec, MISSING, sources)
         if value is None:
-            text, source = "-", "required"
+            text, source = "-", "required" if spec.required else "default"
         else:
             text, source = MASK if spec.declaration.hidden else shown(value.value, 60), value.source
         rows.append([spec.name, type_text(spec.annotation), text, source])
@@ -48,6 +48,8 @@ def result_lines(result: RunResult) -> Iterator[str]:
     for node_id, outcome in result.outcomes.items():
         if outcome.state == "upstream_failed":
             yield f"  {node_id}: not run, an upstream task failed"
+        elif outcome.state == "skipped":
+            yield f"  {node_id}: skipped"
         for manifest in outcome.manifests:
             yield from result_lines_of(node_id, manifest, mapped=outcome.mapped)
 
@@ -66,6 +68,4 @@ def _brief(encoded: Any) -> str:
     if is_reference(encoded):
         rows = f"{encoded['rows']} rows, " if "rows" in encoded else ""
         return f"{encoded['uri']}  ({rows}{encoded['size']:,} bytes)"
-    if isinstance(encoded, list) and any(map(is_reference, encoded)):
-        return f"{len(encoded)} artifacts"
-    return shown(encoded, 100)
+    return brief(encoded, 100)

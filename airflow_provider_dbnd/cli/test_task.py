@@ -17,7 +17,7 @@ from airflow_provider_dbnd.core.history import (
     newest_run,
 )
 from airflow_provider_dbnd.core.manifest import Identity
-from airflow_provider_dbnd.core.resolution import MASK, Sources, shown
+from airflow_provider_dbnd.core.resolution import MASK, Sources, shown, Value
 from airflow_provider_dbnd.core.runner import new_run_id
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.store import ArtifactStore
@@ -119,7 +119,7 @@ def _arguments(
             f"Task {task.task_id!r} is mapped: choose an instance with --map-index."
         )
     instances = list(
-        expand(task.task_id, binding.mapped, lambda value: _given(value, store, dag_id, run_id))
+        expand(task.task_id, binding.mapped, lambda value: _plain(value, store, dag_id, run_id))
     )
     if map_index >= len(instances):
         raise ConfigurationError(
@@ -134,7 +134,8 @@ def _given(value: Any, store: ArtifactStore, dag_id: str, run_id: str | None) ->
     if isinstance(value, BuildParameter):
         return value.value
     if isinstance(value, TaskResult):
-        return _upstream(value, store, dag_id, run_id)
+        source = f"task {value.operator.task_id} of run {run_id}"
+        return Value(value=_upstream(value, store, dag_id, run_id), source=source, base="")
     if hasattr(value, "iter_references"):
         raise GraphError(
             f"{value!r} is the result of a native task: it is in Airflow's database, not in the "
@@ -142,10 +143,15 @@ def _given(value: Any, store: ArtifactStore, dag_id: str, run_id: str | None) ->
             "Give it with --set, or use `airflow tasks test`."
         )
     if type(value) in (list, tuple):
-        return [_given(v, store, dag_id, run_id) for v in value]
+        return [_plain(v, store, dag_id, run_id) for v in value]
     if type(value) is dict:
-        return {k: _given(v, store, dag_id, run_id) for k, v in value.items()}
+        return {k: _plain(v, store, dag_id, run_id) for k, v in value.items()}
     return value
+
+
+def _plain(value: Any, store: ArtifactStore, dag_id: str, run_id: str | None) -> Any:
+    given = _given(value, store, dag_id, run_id)
+    return given.value if isinstance(given, Value) else given
 
 
 def _upstream(result: Any, store: ArtifactStore, dag_id: str, run_id: str | None) -> Any:

@@ -76,6 +76,18 @@ def is_reference(value: object) -> bool:
     return isinstance(value, dict) and MARKER in value
 
 
+def brief(encoded: Any, limit: int = 200) -> str:
+    """Return an encoded value for a log line: references by their URI, the rest cut."""
+    if is_reference(encoded):
+        return str(encoded["uri"])
+    if isinstance(encoded, list | dict):
+        each = encoded.values() if isinstance(encoded, dict) else encoded
+        if references := sum(map(is_reference, each)):
+            return f"{references} artifacts"
+    text = repr(encoded)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 def _size(value: object) -> int:
     return len(json.dumps(value))
 

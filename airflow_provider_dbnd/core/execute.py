@@ -16,10 +16,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
+from airflow_provider_dbnd.core.artifacts import brief
 from airflow_provider_dbnd.core.attempt import Attempt, running
 from airflow_provider_dbnd.core.conversion import accepts_none, type_text
 from airflow_provider_dbnd.core.definition import Definition
@@ -62,7 +63,6 @@ class TaskSpec:
     arguments: Mapping[str, Value]
     store: ArtifactStore
     elements: bool = False
-    skips: tuple[type[BaseException], ...] = field(default=())
 
 
 def arguments_of(
@@ -95,6 +95,12 @@ def value_of_run(identity: Identity, spec: Input, value: Value) -> Value:
             "but this run has none. Trigger it with one, or set the parameter."
         )
     return replace(value, value=identity.logical_date, source="logical date of the run")
+
+
+def is_skip(error: BaseException) -> bool:
+    """Tell whether a task skipped itself, the way Airflow's tasks do."""
+    # By its name: code that runs without Airflow cannot import it.
+    return any(kind.__name__ == "AirflowSkipException" for kind in type(error).__mro__)
 
 
 def execute(spec: TaskSpec, definition: Definition) -> Manifest:
@@ -145,6 +151,7 @@ class _Run:
     def _load(self, spec: Input, value: Value) -> Any:
         hidden = value.hidden or spec.declaration.hidden
         record = MASK if hidden else to_json(value.value)
+        log.info("parameter %s = %s (%s)", spec.name, brief(record), value.source)
         self.parameters[spec.name] = ParameterRecord(value=record, source=value.source)
         if hidden:
             value = replace(value, hidden=True)
@@ -219,7 +226,7 @@ class _Run:
             ) from exc
 
     def _record_failure(self, error: BaseException) -> None:
-        status: Status = "skipped" if isinstance(error, self.spec.skips) else "failed"
+        status: Status = "skipped" if is_skip(error) else "failed"
         manifest = self._manifest(
             status,
             error={

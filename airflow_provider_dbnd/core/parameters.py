@@ -33,14 +33,6 @@ MISSING: Final = _Missing()
 #: pydantic's constraint names that ``parameter(...)`` takes as they are.
 CONSTRAINTS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 
-#: Format names that are reachable as attributes: ``output.parquet``, ``parameter.csv``.
-FORMATS = frozenset(
-    {
-        *("arrow", "parquet", "feather", "csv", "tsv", "excel", "json", "jsonl", "npy"),
-        *("text", "bytes", "png", "file", "pickle", "joblib", "skops"),
-    }
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Declaration:
@@ -65,10 +57,15 @@ class _Declaration:
         return replace(self, type=type_)
 
     def __getattr__(self: Self, name: str) -> Self:
-        if name in FORMATS:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        from airflow_provider_dbnd.core.formats import formats
+
+        known = {row.name for row in formats()}
+        if name in known:
             return replace(self, format=name)
         raise AttributeError(
-            f"{type(self).__name__.lower()} has no format {name!r}{did_you_mean(name, FORMATS)}"
+            f"{type(self).__name__.lower()} has no format {name!r}{did_you_mean(name, known)}"
         )
 
 

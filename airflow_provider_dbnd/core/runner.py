@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
+from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, is_skip
 from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, unwrap, walk
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
 from airflow_provider_dbnd.core.parameters import MISSING, Parameter
@@ -33,34 +33,41 @@ from airflow_provider_dbnd.exceptions import (
 
 log = logging.getLogger("airflow_provider_dbnd")
 
-State = Literal["success", "failed", "upstream_failed"]
+State = Literal["success", "failed", "skipped", "upstream_failed"]
+
+_FAILED: tuple[State, ...] = ("failed", "upstream_failed")
 
 
-def _all_succeeded(states: list[State]) -> bool:
-    return all(s == "success" for s in states)
+def _all(*wanted: State) -> Callable[[list[State]], bool]:
+    return lambda states: all(state in wanted for state in states)
 
 
-def _any_succeeded(states: list[State]) -> bool:
-    return "success" in states or not states
+def _any(*wanted: State) -> Callable[[list[State]], bool]:
+    return lambda states: not states or any(state in wanted for state in states)
 
 
-def _done(states: list[State]) -> bool:  # noqa: ARG001 - a task is asked when all before it are done
+def _no_failure_and_a_success(states: list[State]) -> bool:
+    return _all("success", "skipped")(states) and _any("success")(states)
+
+
+def _always(states: list[State]) -> bool:  # noqa: ARG001 - asked when all before it are done
     return True
 
 
-#: Airflow's trigger rules. Here nothing is skipped, and all upstream is done when a rule is asked.
+#: Airflow's trigger rules; all upstream is done when a rule is asked.
 _RULES: Mapping[str, Callable[[list[State]], bool]] = {
-    "all_success": _all_succeeded,
-    "none_failed": _all_succeeded,
-    "none_failed_min_one_success": _all_succeeded,
-    "all_done": _done,
-    "all_done_min_one_success": _any_succeeded,
-    "always": _done,
-    "none_skipped": _done,
-    "one_done": _done,
-    "one_success": _any_succeeded,
-    "one_failed": lambda states: any(s != "success" for s in states),
-    "all_failed": lambda states: all(s != "success" for s in states),
+    "all_success": _all("success"),
+    "all_failed": _all(*_FAILED),
+    "all_skipped": _all("skipped"),
+    "all_done": _always,
+    "all_done_min_one_success": _any("success"),
+    "always": _always,
+    "none_failed": _all("success", "skipped"),
+    "none_failed_min_one_success": _no_failure_and_a_success,
+    "none_skipped": _all("success", *_FAILED),
+    "one_done": _any("success", *_FAILED),
+    "one_failed": _any(*_FAILED),
+    "one_success": _any("success"),
 }
 
 
@@ -85,7 +92,7 @@ class RunResult:
     @property
     def success(self) -> bool:
         """Whether every task ran and succeeded."""
-        return all(o.state == "success" for o in self.outcomes.values())
+        return all(o.state in ("success", "skipped") for o in self.outcomes.values())
 
     def value(self) -> Any:
         """Load what the pipeline returned."""
@@ -146,8 +153,10 @@ class Runner:
     def _start(self, node: Node, pool: Executor) -> None:
         """Submit every instance of a node, or decide that it does not run."""
         mapped = node.call.mapped is not None
-        if not _rule(node)([self._outcomes[u].state for u in sorted(node.upstream)]):
-            self._finish(node, Outcome(state="upstream_failed", mapped=mapped))
+        states = [self._outcomes[u].state for u in sorted(node.upstream)]
+        if not _rule(node)(states):
+            state: State = "upstream_failed" if _any(*_FAILED)(states) else "skipped"
+            self._finish(node, Outcome(state=state, mapped=mapped))
             return
         self._tell("started", node)
         try:
@@ -169,10 +178,13 @@ class Runner:
             wait(pending, return_when=FIRST_COMPLETED)
         for node_id in done:
             node, futures = self.graph.nodes[node_id], self._running.pop(node_id)
-            errors = [e for f in futures if (e := f.exception()) is not None]
+            raised = [e for f in futures if (e := f.exception()) is not None]
+            errors = [e for e in raised if not is_skip(e)]
+            manifests = [f.result() for f in futures if f.exception() is None]
+            skipped = raised and not manifests
             outcome = Outcome(
-                state="failed" if errors else "success",
-                manifests=[f.result() for f in futures if f.exception() is None],
+                state="failed" if errors else "skipped" if skipped else "success",
+                manifests=manifests,
                 error=errors[0] if errors else None,
                 mapped=node.call.mapped is not None,
             )
@@ -204,7 +216,7 @@ class Runner:
             except (ParameterError, SignatureError):
                 raise  # the next try would be the same
             except Exception as exc:
-                if number == tries:
+                if number == tries or is_skip(exc):
                     raise
                 # The message may hold a hidden value; the manifest has it masked.
                 kind, where = type(exc).__name__, self.store.uri(spec.identity.key())

@@ -36,7 +36,7 @@ STORE_VARIABLE = "DBND_STORE"
 ENVIRONMENT_VARIABLE = "DBND_ENVIRONMENT"
 FILE_VARIABLE = "DBND_CONFIG"
 
-_TABLES = ("environments", "parameters", "tasks", "engines", "storage_options")
+_TABLES = ("environments", "parameters", "tasks", "storage_options")
 _TEXTS = ("environment", "store")
 _KEYS = frozenset((*_TEXTS, *_TABLES))
 _ENVIRONMENT_KEYS = _KEYS - {"environment", "environments"}
@@ -62,7 +62,6 @@ class Settings:
     file: str | None = None
     parameters: tuple[Layer, ...] = ()
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -100,7 +99,6 @@ def load_settings(
             for label, table in tables
         ),
         tasks=_merged(tables, "tasks"),
-        engines=_merged(tables, "engines"),
         storage_options=_merged(tables, "storage_options"),
     )
 

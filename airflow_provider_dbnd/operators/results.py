@@ -58,14 +58,15 @@ class TaskResult(Handle, PlainXComArg):
         if _takes_references(task):
             return encoded
         if not _has_reference(encoded):
-            return (
-                self.definition.signature.join(encoded)
-                if self._names() and isinstance(encoded, dict)
-                else encoded
-            )
+            return self._whole(encoded)
         if _loads_in_call(task):
-            return _Deferred.into(task, encoded)
-        return _load(encoded)
+            return _Deferred.into(task, encoded, self._whole)
+        return self._whole(_load(encoded))
+
+    def _whole(self, value: Any) -> Any:
+        """Put a result of several outputs together as the function returned it."""
+        whole = self._names() and value is not None
+        return self.definition.signature.join(value) if whole else value
 
     def _pull(self, context: Mapping[str, Any]) -> Any:
         names = self._names()
@@ -121,8 +122,12 @@ class _Deferred:
     data is loaded in the call itself.
     """
 
-    def __init__(self, encoded: Any) -> None:
-        self.encoded = encoded
+    def __init__(self, encoded: Any, whole: Callable[[Any], Any]) -> None:
+        self.encoded, self._whole = encoded, whole
+
+    def load(self) -> Any:
+        """Return the data."""
+        return self._whole(_load(self.encoded))
 
     def serialize(self) -> Any:
         """Airflow 3.2+ shows what this returns as the rendered argument."""
@@ -134,10 +139,10 @@ class _Deferred:
     __repr__ = __str__
 
     @classmethod
-    def into(cls, task: Any, encoded: Any) -> _Deferred:
+    def into(cls, task: Any, encoded: Any, whole: Callable[[Any], Any]) -> _Deferred:
         if not getattr(task.python_callable, "_dbnd_loads", False):
             task.python_callable = _loading(task.python_callable)
-        return cls(encoded)
+        return cls(encoded, whole)
 
 
 def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,7 +168,7 @@ def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _undefer(value: Any) -> Any:
     if isinstance(value, _Deferred):
-        return _load(value.encoded)
+        return value.load()
     if type(value) in (list, tuple):
         return type(value)(_undefer(v) for v in value)
     if type(value) is dict:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk.bases.decorator import DecoratedOperator
 
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, value_of_run
@@ -54,7 +53,6 @@ class DbndOperatorMixin:
             arguments=arguments,
             store=artifact_store(self.binding.dag.settings),
             elements=next(iter(self.iter_mapped_dependants()), None) is not None,  # type: ignore[attr-defined]
-            skips=(AirflowSkipException,),
         )
         manifest = execute(spec, definition)
         ti.xcom_push(SUMMARY_KEY, _summary(spec, manifest))
@@ -92,7 +90,7 @@ class DbndOperatorMixin:
         return self.binding.definition.signature.inputs[name].declaration.hidden
 
     def _show(self, arguments: Mapping[str, Value]) -> None:
-        """Log the resolved parameters, and leave them for the rendered fields of the UI."""
+        """Leave the resolved parameters for the rendered fields of the UI."""
         from airflow.sdk.log import mask_secret
 
         self.parameters = {}
@@ -102,7 +100,6 @@ class DbndOperatorMixin:
                 mask_secret(value.value)
             shown = MASK if hidden else to_json(value.value)
             self.parameters[name] = {"value": shown, "source": value.source}
-            self.log.info("parameter %s = %s (%s)", name, _brief(shown), value.source)  # type: ignore[attr-defined]
 
 
 class DbndOperator(DbndOperatorMixin, DecoratedOperator):
@@ -147,10 +144,3 @@ def _summary(spec: TaskSpec, manifest: Manifest) -> dict[str, Any]:
     if manifest.published:
         summary["published"] = dict(manifest.published)
     return summary
-
-
-def _brief(value: Any, limit: int = 200) -> str:
-    if isinstance(value, dict) and "uri" in value:
-        return str(value["uri"])
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -210,10 +210,20 @@ def rows(df, *, extra=0):
 def frame():
     return DataFrame({"x": [1, 2]})
 
+@task
+def both(df: DataFrame) -> tuple[DataFrame, int]:
+    return df, 5
+
+@native
+def unpack(pair):
+    assert type(pair) is tuple
+    return len(pair[0]) + pair[1]
+
 with DAG("p_mixed") as dag:
     df = make(n=seven())
     rows(df, extra=total(df))
     total(frame(), task_id="of_native_frame")
+    unpack(both(df))
     shell = BashOperator(task_id="shell", bash_command="echo {{ macros.dbnd.uri(ti.xcom_pull(task_ids='make')) }}")
     value = BashOperator(task_id="value", bash_command=total(df, task_id="number").map(str) if False else "echo {{ ti.xcom_pull(task_ids='number') }}")
     start = EmptyOperator(task_id="start")
@@ -228,6 +238,7 @@ with DAG("p_mixed") as dag:
     assert set(left.states().values()) == {"success"}
     assert left.xcom("rows") == 28
     assert left.xcom("of_native_frame") == 3
+    assert left.xcom("unpack") == 12
     assert left.xcom("shell").endswith(".arrow")
     assert left.xcom("value") == "21"
 

@@ -332,7 +332,7 @@ def test_the_logical_date_of_the_run_fills_in(project: Project) -> None:
         ("environments = 3", "{file}: 'environments' must be a table ([environments]), got 3."),
         (
             "[environments.prod]\nenvironment = 'x'",
-            "{file} [environments.prod]: unknown key 'environment'; there are: engines, "
+            "{file} [environments.prod]: unknown key 'environment'; there are: "
             "parameters, storage_options, store, tasks.",
         ),
         ("[environments]\nprod = 1", "{file} [environments.prod]: expected a table, got 1."),

@@ -432,3 +432,50 @@ def test_a_full_disk_is_an_error_and_the_manifest_says_failed(project: Project) 
     manifest = last_attempts(project.store, "killed", "full", "first")[0]
     assert manifest.status == "failed"
     assert list(project.store.list("killed")) == []
+
+
+def test_a_task_that_skips_itself_skips_what_needs_it(project: Project) -> None:
+    class AirflowSkipException(Exception):
+        pass
+
+    @task
+    def maybe() -> int:
+        raise AirflowSkipException("not today")
+
+    @task
+    def after(n: int) -> int:
+        return n
+
+    @task(trigger_rule="none_failed")
+    def anyway(n: int | None) -> str:
+        return f"got {n}"
+
+    @pipeline
+    def flow() -> None:
+        n = maybe()
+        after(n)
+        anyway(n)
+
+    result = project.run(flow)
+
+    states = {name: outcome.state for name, outcome in result.outcomes.items()}
+    assert states == {"maybe": "skipped", "after": "skipped", "anyway": "success"}
+    assert result.success
+
+
+def test_an_edge_names_the_task_it_came_from_in_the_manifest(project: Project) -> None:
+    @task
+    def one() -> int:
+        return 1
+
+    @task
+    def two(n: int) -> int:
+        return n
+
+    @pipeline
+    def flow() -> None:
+        two(one())
+
+    (manifest,) = project.run(flow).outcomes["two"].manifests
+
+    assert manifest.parameters["n"].source == "task one"

@@ -1,4 +1,4 @@
-"""Arrow IPC file: uncompressed and memory-mapped, or compressed for the way to a bucket.
+"""Arrow IPC file: uncompressed and memory-mapped, the default on a local disk.
 
 Data comes back as views of a private copy-on-write map: no copy is made, the user may write to it,
 and the file never changes. The fingerprint is the metadata of an empty last batch, because only
@@ -9,20 +9,13 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
 from typing_extensions import override
 
-from airflow_provider_dbnd.core.digest import available_cores, file_checksum
-from airflow_provider_dbnd.core.formats.fingerprint import (
-    BLOCK_ROWS,
-    Fingerprint,
-    Fingerprinter,
-    corrupted,
-)
+from airflow_provider_dbnd.core.formats.fingerprint import Fingerprint, Fingerprinter, corrupted
 from airflow_provider_dbnd.core.formats.frames import Outgoing
 from airflow_provider_dbnd.core.formats.stored import StoredTable
 from airflow_provider_dbnd.core.formats.tabular import TabularFormat, check_fingerprint
@@ -30,20 +23,11 @@ from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, FormatError
 
 FINGERPRINT_KEY = b"dbnd.fingerprint"
 
-#: Compressed rows are read as a whole: a few blocks, so that streams need little memory.
-COMPRESSED_ROWS = 8 * BLOCK_ROWS
-
 
 class ArrowFormat(TabularFormat):
     """Uncompressed, mapped on reading."""
 
     name = "arrow"
-    compression: str | None = None
-
-    @property
-    def file(self) -> type[ArrowFile]:
-        """What reads it."""
-        return ArrowFile
 
     @override
     def write_batches(
@@ -52,12 +36,8 @@ class ArrowFormat(TabularFormat):
         import pyarrow as pa
 
         fingerprinter = Fingerprinter(outgoing.schema)
-        settings = pa.ipc.IpcWriteOptions(compression=self.compression)
-        with (
-            pa.OSFile(path, "wb") as file,
-            pa.ipc.new_file(file, outgoing.schema, options=settings) as writer,
-        ):
-            for batch in self.pieces(outgoing.batches):
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, outgoing.schema) as writer:
+            for batch in outgoing.batches:
                 fingerprinter.add(batch)
                 writer.write_batch(batch)
             fingerprint = fingerprinter.finish(outgoing.extras)
@@ -65,10 +45,6 @@ class ArrowFormat(TabularFormat):
             # Of the last batch, because a file has one dictionary for each column.
             writer.write_batch(batch.slice(0, 0), custom_metadata=metadata)
         return fingerprint
-
-    def pieces(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Cut batches as they are to lie in the file; each must hold whole blocks."""
-        return batches
 
     @override
     def open(self, path: str, *, checksum: str | None, digest: str | None) -> ArrowFile:
@@ -79,37 +55,15 @@ class ArrowFormat(TabularFormat):
                 memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             reader = pa.ipc.open_file(pa.py_buffer(memory))
             fingerprint = _fingerprint(reader)
+            batch_rows = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
             check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
-            return self.file(path, reader, memory, fingerprint)
+            return ArrowFile(path, reader, memory, batch_rows, fingerprint)
         except (FileNotFoundError, ArtifactCorruptedError):
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             if checksum or digest:
                 raise corrupted(path, "an Arrow IPC file", str(error)) from error
             raise FormatError(f"{path} is not an Arrow IPC file: {error}") from error
-
-
-class CompressedArrowFormat(ArrowFormat):
-    """Compressed with zstd, by all cores: a fraction of parquet's time, next to its size."""
-
-    name = "arrow_zstd"
-    compression = "zstd"
-
-    @property
-    @override
-    def file(self) -> type[ArrowFile]:
-        return CompressedArrowFile
-
-    @override
-    def pieces(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
-            for start in range(0, max(batch.num_rows, 1), COMPRESSED_ROWS):
-                yield batch.slice(start, COMPRESSED_ROWS)
-
-    @override
-    def checksum(self, path: str, fingerprint: Fingerprint) -> str:
-        # Decoders are not safe with damaged bytes, and compressed ones are quickly checked.
-        return file_checksum(path)
 
 
 class FeatherFormat(ArrowFormat):
@@ -125,17 +79,17 @@ class ArrowFile(StoredTable):
     keeps_buffers = True
 
     def __init__(
-        self, path: str, reader: Any, memory: mmap.mmap, fingerprint: Fingerprint | None
+        self,
+        path: str,
+        reader: Any,
+        memory: mmap.mmap,
+        batch_rows: list[int],
+        fingerprint: Fingerprint | None,
     ) -> None:
+        super().__init__(path, reader.schema, sum(batch_rows), fingerprint)
+        self._reader = reader
         self._memory = memory
-        self._readers = {tuple(reader.schema.names): reader}
-        self._last: tuple[int, list[str], Any] = (-1, [], None)
-        # One column of each batch tells its rows without decompressing the others.
-        counted = self._reader(reader.schema.names[:1], reader.schema)
-        numbers = range(reader.num_record_batches)
-        self._ends = list(accumulate(counted.get_batch(number).num_rows for number in numbers))
-        rows = self._ends[-1] if self._ends else 0
-        super().__init__(path, reader.schema, rows, fingerprint)
+        self._ends = list(accumulate(batch_rows))
 
     @override
     def memory(self) -> mmap.mmap:
@@ -154,7 +108,7 @@ class ArrowFile(StoredTable):
         schema = pa.schema([self.schema.field(name) for name in columns], self.schema.metadata)
         chosen: list[Any] = []
         for index in range(bisect_right(self._ends, start), len(self._ends)):
-            batch = self._batch(index, columns)
+            batch = self._reader.get_batch(index)
             first = self._ends[index] - batch.num_rows
             if first >= stop:
                 break
@@ -162,53 +116,8 @@ class ArrowFile(StoredTable):
             chosen.append(wanted.select(columns))
         if not chosen and self._ends:
             # A table without rows still has its dictionaries.
-            chosen.append(self._batch(0, columns).slice(0, 0).select(columns))
+            chosen.append(self._reader.get_batch(0).slice(0, 0).select(columns))
         return pa.Table.from_batches(chosen, schema)
-
-    def _batch(self, number: int, columns: list[str]) -> Any:
-        """Read a batch, keeping the last one: a stream comes back for each of its blocks."""
-        last = self._last
-        if last[:2] == (number, columns):
-            return last[2]
-        batch = self._reader(columns, self.schema).get_batch(number)
-        self._last = (number, columns, batch)
-        return batch
-
-    def _reader(self, columns: list[str], schema: Any) -> Any:
-        """Return a reader that leaves other columns compressed."""
-        import pyarrow as pa
-
-        indices = sorted(schema.get_field_index(name) for name in columns)
-        names = tuple(schema.names[index] for index in indices)
-        if names not in self._readers:
-            options = pa.ipc.IpcReadOptions(included_fields=indices)
-            self._readers[names] = pa.ipc.open_file(pa.py_buffer(self._memory), options=options)
-        return self._readers[names]
-
-
-class CompressedArrowFile(ArrowFile):
-    """A compressed one: the buffers that come out are its reader's own."""
-
-    @override
-    def memory(self) -> None:  # type: ignore[override]
-        return None
-
-    @override
-    def read_rows(self, columns: list[str], start: int, stop: int) -> Any:
-        import pyarrow as pa
-
-        if stop - start <= COMPRESSED_ROWS:
-            return super().read_rows(columns, start, stop)
-
-        # Column by column, so that the pieces of one make room for those of the next.
-        def column(name: str) -> Any:
-            pieces = super(CompressedArrowFile, self).read_rows([name], start, stop)
-            return pa.chunked_array([pa.concat_arrays(pieces.column(0).chunks)])
-
-        fields = [self.schema.field(name) for name in columns]
-        with ThreadPoolExecutor(available_cores()) as threads:
-            arrays = list(threads.map(column, columns))
-        return pa.table(arrays, schema=pa.schema(fields, self.schema.metadata))
 
 
 def _fingerprint(reader: Any) -> Fingerprint | None:

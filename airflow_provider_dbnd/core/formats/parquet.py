@@ -49,7 +49,7 @@ class ParquetFormat(TabularFormat):
 
         _check_types(outgoing.schema)
         settings: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
-        settings |= options
+        settings |= _encodings(outgoing.schema) | options
         group_rows = settings.pop("row_group_size", ROW_GROUP_ROWS)
         fingerprinter = Fingerprinter(outgoing.schema)
         try:
@@ -187,6 +187,25 @@ def _check_types(schema: Any) -> None:
                 f"column {field.name!r} of type {field.type} cannot be stored in parquet; "
                 "declare output.arrow"
             )
+
+
+def _encodings(schema: Any) -> dict[str, Any]:
+    """Choose encodings by type: parquet's default tries a dictionary on every column.
+
+    That is a quarter of the time for columns of numbers, and differences of whole numbers and times
+    come out smaller.
+    """
+    from pyarrow import types
+
+    if any(canonical.is_nested(field.type) for field in schema):
+        return {}  # their leaves have paths of their own
+    numbers = (types.is_integer, types.is_timestamp, types.is_date, types.is_time)
+    deltas = [f.name for f in schema if any(is_(f.type) for is_ in numbers)]
+    plain = {f.name for f in schema if types.is_floating(f.type)} | set(deltas)
+    return {
+        "use_dictionary": [f.name for f in schema if f.name not in plain],
+        "column_encoding": dict.fromkeys(deltas, "DELTA_BINARY_PACKED"),
+    }
 
 
 def _parquet_schema(schema: Any) -> Any:

@@ -282,7 +282,6 @@ _builtin("arrow", "arrow:ArrowFormat", "arrow", "ipc", default=True, medium="loc
 _builtin(
     "parquet", "parquet:ParquetFormat", "parquet", "pq", default=True, medium="remote", **_TABLES
 )
-_builtin("arrow_zstd", "arrow:CompressedArrowFormat", "arrow", **_TABLES)
 _builtin("feather", "arrow:FeatherFormat", "feather", **_TABLES)
 _builtin("csv", "csv:CsvFormat", "csv", **_TEXT_TABLES)
 _builtin("tsv", "csv:TsvFormat", "tsv", "tab", **_TEXT_TABLES)
