@@ -43,8 +43,7 @@ def child(function: str, **arguments: Any) -> Any:
         [sys.executable, "-m", "benchmarks.child", function, json.dumps(arguments)],
         cwd=ROOT,
         env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )

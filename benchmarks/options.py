@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FULL_SIZE = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """``size`` is that of the largest frame in MB, ``full`` asks for 20 GB streams."""
 
-    size: float = 1000
+    size: float = FULL_SIZE
     rounds: int = 3
     full: bool = False
+
+    def target(self, value: float) -> float | None:
+        """Return a target that is set for 1 GB: smaller frames inform only."""
+        return value if self.size >= FULL_SIZE else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from benchmarks.measure import child, interleaved, timed
@@ -64,8 +65,8 @@ def rows(options: Options) -> Iterator[Row]:
                 subject="parsing",
                 what=f"DAG of {tasks:,} tasks, {what}, against TaskFlow",
                 value=ours / native,
-                must=must if tasks == counts[-1] else None,
-                aim=aim if tasks == counts[-1] else None,
+                must=must if tasks == COUNTS[-1] else None,
+                aim=aim if tasks == COUNTS[-1] else None,
                 detail=f"{show(ours)} / {show(native)}",
             )
 
@@ -79,8 +80,8 @@ def measured(tasks: int, rounds: int) -> dict[str, dict[str, float]]:
         texts = {"ours": OURS.format(tasks=tasks), "native": NATIVE.format(tasks=tasks)}
         dags = {name: parsed(home, name, text) for name, text in texts.items()}
         assert all(len(dag.task_dict) == tasks for dag in dags.values())
-        parse = {n: lambda n=n: timed(lambda: parsed(home, n, texts[n])) for n in texts}
-        serialize = {n: lambda n=n: timed(lambda: serialized(dags[n])) for n in texts}
+        parse = {n: partial(timed, partial(parsed, home, n, texts[n])) for n in texts}
+        serialize = {n: partial(timed, partial(serialized, dags[n])) for n in texts}
         times, writes = interleaved(parse, rounds), interleaved(serialize, rounds)
         sizes = {n: len(json.dumps(serialized(dags[n]))) for n in texts}
         return {n: {"parse": times[n], "serialize": writes[n], "bytes": sizes[n]} for n in texts}

@@ -17,7 +17,9 @@ def get_commands() -> list[Any]:
     return [
         cli_config.ActionCommand(
             name="dbnd",
-            help="Run, inspect and debug typed pipelines (dbnd --help)",
+            help="Run, inspect and debug typed pipelines",
+            description="The commands of dbnd: run, list, show, check, test-task. "
+            "`airflow dbnd COMMAND --help` describes each.",
             func=_run,
             args=(_arg(("arguments",), nargs=argparse.REMAINDER, help="arguments of dbnd"),),
         )

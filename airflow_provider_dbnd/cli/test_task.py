@@ -17,7 +17,7 @@ from airflow_provider_dbnd.core.history import (
     newest_run,
 )
 from airflow_provider_dbnd.core.manifest import Identity
-from airflow_provider_dbnd.core.resolution import MASK, Sources, shown, Value
+from airflow_provider_dbnd.core.resolution import MASK, Sources, Value, shown
 from airflow_provider_dbnd.core.runner import new_run_id
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.store import ArtifactStore

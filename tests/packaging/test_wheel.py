@@ -136,7 +136,8 @@ def test_airflow_lists_provider_configuration_plugin_and_command(newest: Environ
     assert "airflow-provider-dbnd" in newest.run("airflow", "providers", "list")
     assert "[dbnd]" in newest.run("airflow", "config", "list", "--section", "dbnd")
     assert "airflow_provider_dbnd.plugins.dbnd" in newest.run("airflow", "plugins")
-    assert "Run a pipeline or a task here" in newest.run("airflow", "dbnd", "--help")
+    assert "run, list, show, check, test-task" in newest.run("airflow", "dbnd", "--help")
+    assert "Run a pipeline or a task here" in newest.run("airflow", "dbnd", "run", "--help")
 
 
 def test_a_dropped_in_pipeline_runs_with_a_trigger_form(newest: Environment) -> None:
