@@ -484,3 +484,19 @@ def test_hidden_values_are_masked_in_the_manifest_wherever_they_go(project: Proj
 @task
 def fails(token: Annotated[str, parameter(hidden=True)]) -> int:
     raise ValueError(f"cannot log in with {token}")
+
+
+def test_an_input_may_start_from_the_store(project: Project) -> None:
+    @task
+    def publish(n: int) -> Annotated[DataFrame, output(path="{store}/parts/{n}.parquet")]:
+        return DataFrame({"x": [n]})
+
+    @task
+    def combine(after: list[Artifact], parts: DataFrame = "{store}/parts") -> list[int]:
+        return [int(x) for x in parts["x"]]
+
+    @pipeline
+    def flow() -> Any:
+        return combine([publish(1), publish(2)])
+
+    assert project.value(flow) == [1, 2]
