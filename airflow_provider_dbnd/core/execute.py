@@ -265,7 +265,7 @@ class _Run:
 
     def _masked(self, text: str) -> str:
         """Replace hidden values that made it into *text*."""
-        # A short secret would mask half of every word; the longest goes first, it may hold others.
+        # The longest goes first: it may hold another.
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, MASK)
         return text

@@ -82,7 +82,7 @@ class Encoder:
 
     def save(self, value: Any, name: str, declaration: Output, annotation: Any) -> Artifact:
         """Store one object and return the reference to it."""
-        extension = os.path.splitext(declaration.path)[1].lstrip(".") if declaration.path else None
+        extension = formats.extension_of(declaration.path) if declaration.path else None
         written_type = annotation if _is_stream(value) else type(value)
         format_, ending = formats.format_for_output(
             written_type,
@@ -92,7 +92,7 @@ class Encoder:
         )
         if isinstance(value, Path):
             ending = value.suffix.lstrip(".") or ending
-        with self.store.staging() as staged:
+        with self.store.staging(f".{ending}") as staged:
             written = format_.write(
                 value, staged, options=declaration.save_options, type_=annotation
             )

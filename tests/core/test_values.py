@@ -500,3 +500,14 @@ def test_an_input_may_start_from_the_store(project: Project) -> None:
         return combine([publish(1), publish(2)])
 
     assert project.value(flow) == [1, 2]
+
+
+def test_a_published_path_keeps_its_compression(project: Project, tmp_path: Path) -> None:
+    @task
+    def publish(folder: str) -> Annotated[DataFrame, output(path="{folder}/x.csv.gz")]:
+        return DataFrame({"x": [1, 2]})
+
+    project.run(publish, {"folder": str(tmp_path)})
+
+    assert (tmp_path / "x.csv.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert pd.read_csv(tmp_path / "x.csv.gz").x.tolist() == [1, 2]

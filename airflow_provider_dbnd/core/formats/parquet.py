@@ -49,7 +49,8 @@ class ParquetFormat(TabularFormat):
 
         _check_types(outgoing.schema)
         settings: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
-        settings |= _encodings(outgoing.schema) | options
+        settings |= _encodings(outgoing.schema)
+        settings |= options
         group_rows = settings.pop("row_group_size", ROW_GROUP_ROWS)
         fingerprinter = Fingerprinter(outgoing.schema)
         try:
