@@ -57,6 +57,7 @@ class ParquetFormat(TabularFormat):
             schema = _parquet_schema(outgoing.schema)
             with pq.ParquetWriter(path, schema, write_page_checksum=True, **settings) as writer:
                 for batch in outgoing.batches:
+                    _check_fixed_lists(batch)
                     fingerprinter.add(batch)
                     table = pa.Table.from_batches([batch]).cast(schema)
                     writer.write_table(table, row_group_size=group_rows)
@@ -97,6 +98,20 @@ class ParquetFormat(TabularFormat):
             if checksum or digest:
                 raise corrupted(path, "a parquet file", str(error)) from error
             raise FormatError(f"{path} is not a parquet file: {error}") from error
+
+
+def _check_fixed_lists(batch: Any) -> None:
+    """Refuse what pyarrow before 26 writes but cannot read: a null among lists of a fixed size."""
+    import pyarrow as pa
+
+    if int(pa.__version__.partition(".")[0]) >= 26:
+        return
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if pa.types.is_fixed_size_list(field.type) and column.null_count:
+            raise FormatError(
+                f"parquet cannot hold the nulls of column {field.name!r}, of type {field.type}, with "
+                f"pyarrow {pa.__version__}; install pyarrow 26, or declare output.arrow"
+            )
 
 
 class ParquetFile(StoredTable):
