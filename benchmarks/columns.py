@@ -16,7 +16,7 @@ CHOSEN = ["c7", "c31"]
 
 def rows(options: Options) -> Iterator[Row]:
     """Measure at the largest size."""
-    times = child("columns:times", megabytes=options.size, rounds=options.rounds * 5)
+    times = child("columns:times", megabytes=options.size, rounds=options.more(5))
     yield Row(
         subject="columns",
         what=f"2 of 50 columns of a {options.size} MB artifact, against raw Arrow IPC + map",

@@ -14,7 +14,7 @@ from benchmarks.table import Row, seconds
 
 def rows(options: Options) -> Iterator[Row]:
     """Measure at the largest size."""
-    times = child("digests:times", megabytes=options.size, rounds=options.rounds * 3)
+    times = child("digests:times", megabytes=options.size, rounds=options.more(3))
     yield Row(
         subject="digests",
         what=f"{options.size} MB frame: digest, schema and verification, share of the hand-off",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.measure import child, interleaved, timed, watched_memory
-from benchmarks.options import FULL_SIZE, Options
+from benchmarks.options import FULL_SIZE, QUICK_SIZE, Options
 from benchmarks.table import Row, seconds
 
 SUBJECT = "handoff"
@@ -43,7 +43,7 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def _memory(options: Options, megabytes: float) -> Iterator[Row]:
-    ours, xcom = (child("handoff:memory", megabytes=megabytes, way=w) for w in ("ours", "xcom"))
+    ours, xcom = (memory(megabytes, w) for w in ("ours", "xcom"))
     for side in ("producer", "consumer"):
         yield Row(
             subject=SUBJECT,
@@ -88,7 +88,7 @@ def times(megabytes: float, rounds: int) -> dict[str, dict[str, float]]:
     pairs = {}
     for name in LABELS:
         # Those of a pair meet the same moments; where they are fast, more rounds cost little.
-        more = 3 if name == "arrow" or megabytes <= FULL_SIZE / 10 else 1
+        more = 3 if name == "arrow" or QUICK_SIZE <= megabytes < FULL_SIZE else 1
         ways = {each: functools.partial(hand_over, each) for each in ("ours", name)}
         pairs[name] = interleaved(ways, rounds * more)
     return pairs
@@ -114,7 +114,7 @@ def _forget_base_path() -> None:
 
 
 def memory(megabytes: float, way: str) -> dict[str, int]:
-    """Return the extra memory of producer and consumer, each in a fresh process."""
+    """Return the extra memory of producer and consumer, each in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as root:
         made = child("handoff:producer_memory", root=root, megabytes=megabytes, way=way)
         used = child("handoff:consumer_memory", root=root, given=made["given"], way=way)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FULL_SIZE = 1000
+QUICK_SIZE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,10 @@ class Options:
     size: float = FULL_SIZE
     rounds: int = 3
     full: bool = False
+
+    def more(self, factor: int) -> int:
+        """Return more rounds for what is quick, unless everything is to be."""
+        return self.rounds * factor if self.size >= QUICK_SIZE else self.rounds
 
     def target(self, value: float) -> float | None:
         """Return a target that is set for 1 GB: smaller frames inform only."""

@@ -51,9 +51,8 @@ def rows(options: Options) -> Iterator[Row]:
     """Measure DAGs of all sizes; targets hold for the largest."""
     counts = COUNTS if options.size >= 100 else COUNTS[:1]
     for tasks in counts:
-        found = child(
-            "parsing:measured", tasks=tasks, rounds=options.rounds * (3 if tasks > 100 else 9)
-        )
+        more = options.more(3 if tasks > 100 else 9)
+        found = child("parsing:measured", tasks=tasks, rounds=more)
         for what, must, aim in (
             ("parse", 1.15, 1.0),
             ("serialize", None, None),

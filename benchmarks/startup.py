@@ -35,7 +35,7 @@ DBND = (sys.executable, "-m", "airflow_provider_dbnd.cli")
 
 def rows(options: Options) -> Iterator[Row]:
     """Measure in fresh processes throughout."""
-    rounds = options.rounds * 3
+    rounds = options.more(3)
     ways = {
         "ours": lambda: child("startup:import_ours")["seconds"],
         "base": lambda: child("startup:import_base")["seconds"],

@@ -35,7 +35,9 @@ with DAG("{way}") as dag:
 
 def rows(options: Options) -> Iterator[Row]:
     """Measure the encoding alone, then whole runs of a chain."""
-    times = child("values:times", rounds=options.rounds * 5)
+    tasks = TASKS if options.size >= 100 else 3
+    found = child("values:measured", tasks=tasks, rounds=options.rounds, more=options.more(5))
+    times, runs = found["encoding"], found["runs"]
     added = (times["ours"] - times["native"]) / COUNT
     yield Row(
         subject="values",
@@ -44,8 +46,6 @@ def rows(options: Options) -> Iterator[Row]:
         unit="us",
         detail=f"{seconds(times['ours'])} / {seconds(times['native'])}",
     )
-    tasks = TASKS if options.size >= 100 else 3
-    runs = child("values:runs", tasks=tasks, rounds=options.rounds)
     yield Row(
         subject="values",
         what=f"small values between {tasks} tasks, dag.test(), against TaskFlow",
@@ -56,8 +56,15 @@ def rows(options: Options) -> Iterator[Row]:
     )
 
 
-def times(rounds: int) -> dict[str, float]:
-    """Encode for XCom and decode, value by value; runs in a process of its own."""
+def measured(tasks: int, rounds: int, more: int) -> dict[str, dict[str, float]]:
+    """Measure in one Airflow with an empty home; runs in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as home:
+        configure_airflow(home)
+        return {"encoding": _encoding(more), "runs": _runs(home, tasks, rounds)}
+
+
+def _encoding(rounds: int) -> dict[str, float]:
+    """Encode for XCom and decode, value by value."""
     from airflow.sdk.bases.xcom import BaseXCom
     from airflow.sdk.execution_time.comms import XComResult
 
@@ -92,26 +99,23 @@ def _through_xcom(xcom: Any, result: Any, value: Any) -> Any:
     return xcom.deserialize_value(result(key="return_value", value=json.loads(stored)))
 
 
-def runs(tasks: int, rounds: int) -> dict[str, float]:
-    """Run both chains in one Airflow with an empty database; runs in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as home:
-        configure_airflow(home)
-        from airflow.utils.db import initdb
+def _runs(home: str, tasks: int, rounds: int) -> dict[str, float]:
+    """Run both chains on an empty database."""
+    from airflow.utils.db import initdb
 
-        initdb()
-        dags = {
-            way: parsed(home, way, CHAIN.format(way=way, tasks=tasks)) for way in ("ours", "native")
-        }
+    initdb()
+    texts = {way: CHAIN.format(way=way, tasks=tasks) for way in ("ours", "native")}
+    dags = {way: parsed(home, way, text) for way, text in texts.items()}
 
-        def run(way: str) -> float:
-            took = timed(lambda: states.append(dags[way].test().state))
-            assert states.pop() == "success", f"{way} failed"
-            return took
-
+    def run(way: str) -> float:
         states: list[str] = []
-        for way in dags:  # first calls
-            run(way)
-        return interleaved({way: partial(run, way) for way in dags}, rounds)
+        took = timed(lambda: states.append(dags[way].test().state))
+        assert states == ["success"], f"{way} failed"
+        return took
+
+    for way in dags:  # first calls
+        run(way)
+    return interleaved({way: partial(run, way) for way in dags}, rounds)
 
 
 def configure_airflow(home: str) -> None:

@@ -41,5 +41,4 @@ def test_every_row_is_measured_and_printed(tmp_path: Path) -> None:
     assert not missing, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert len(rows) == len(printed) - 2
-    assert all(row["value"] >= 0 for row in rows)
     assert done.returncode == int(any(row["verdict"] == "MISS" for row in rows))

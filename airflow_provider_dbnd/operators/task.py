@@ -26,6 +26,8 @@ class DbndOperatorMixin:
     python_callable: Any
     op_kwargs: Mapping[str, Any]
     parameters: dict[str, Any] | None
+    overwrite_rtif_after_execution: bool
+    _arguments: Mapping[str, Value] | None = None
 
     takes_artifact_references = True
 
@@ -35,28 +37,38 @@ class DbndOperatorMixin:
         binding: Binding = self.python_callable.binding
         return binding
 
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Render, and resolve the parameters, so that the UI shows them from the start."""
+        super().render_template_fields(context, jinja_env)  # type: ignore[misc]
+        self._resolve(context)
+
     def run_function(self, context: Mapping[str, Any]) -> Manifest:
-        """Resolve the parameters, run the function, and push the summary."""
-        ti = context["ti"]
-        layers = run_time_layers(context)
-        sources = task_sources(self.binding, layers, ti.task_id)
-        identity = _identity(context)
-        definition = self.binding.definition
-        resolved = arguments_of(ti.task_id, definition, self._given(context, layers), sources)
-        arguments = {
-            name: value_of_run(identity, definition.signature.inputs[name], value)
-            for name, value in resolved.items()
-        }
-        self._show(arguments)
+        """Run the function on the resolved parameters, and push the summary."""
+        if self._arguments is None:
+            # Airflow renders the fields of a mapped task without asking the task itself.
+            self._resolve(context)
+            self.overwrite_rtif_after_execution = True
+        assert self._arguments is not None
         spec = TaskSpec(
-            identity=identity,
-            arguments=arguments,
+            identity=_identity(context),
+            arguments=self._arguments,
             store=artifact_store(self.binding.dag.settings),
             elements=next(iter(self.iter_mapped_dependants()), None) is not None,  # type: ignore[attr-defined]
         )
-        manifest = execute(spec, definition)
-        ti.xcom_push(SUMMARY_KEY, _summary(spec, manifest))
+        manifest = execute(spec, self.binding.definition)
+        context["ti"].xcom_push(SUMMARY_KEY, _summary(spec, manifest))
         return manifest
+
+    def _resolve(self, context: Mapping[str, Any]) -> None:
+        task_id, definition = context["ti"].task_id, self.binding.definition
+        layers = run_time_layers(context)
+        sources = task_sources(self.binding, layers, task_id)
+        resolved = arguments_of(task_id, definition, self._given(context, layers), sources)
+        self._arguments = {
+            name: value_of_run(_identity(context), definition.signature.inputs[name], value)
+            for name, value in resolved.items()
+        }
+        self._show(self._arguments)
 
     def push_outputs(self, context: Mapping[str, Any], manifest: Manifest) -> Any:
         """Push each output under its name; return the one that is the return value."""
@@ -109,8 +121,6 @@ class DbndOperator(DbndOperatorMixin, DecoratedOperator):
     template_fields: Sequence[str] = ("op_args", "op_kwargs", "parameters")
     template_fields_renderers = {"op_args": "py", "op_kwargs": "py", "parameters": "json"}
     ui_color = "#e3f2ec"
-    #: The rendered fields are sent again after the run, with the parameters as they were resolved.
-    overwrite_rtif_after_execution = True
 
     def __init__(self, **kwargs: Any) -> None:
         self.parameters = None

@@ -18,7 +18,6 @@ class DbndSensor(DbndOperatorMixin, DecoratedOperator, BaseSensorOperator):
     template_fields: Sequence[str] = ("op_args", "op_kwargs", "parameters")
     template_fields_renderers = {"op_args": "py", "op_kwargs": "py", "parameters": "json"}
     ui_color = "#e6f1f2"
-    overwrite_rtif_after_execution = True
 
     def __init__(self, *, mode: str = "reschedule", **kwargs: Any) -> None:
         self.parameters = None
