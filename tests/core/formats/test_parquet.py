@@ -11,7 +11,6 @@ from table_contract import TableContract
 
 from airflow_provider_dbnd.exceptions import FormatError
 
-
 OLD_PYARROW = int(pa.__version__.partition(".")[0]) < 26
 
 
