@@ -36,7 +36,7 @@ with DAG("{way}") as dag:
 def rows(options: Options) -> Iterator[Row]:
     """Measure the encoding alone, then whole runs of a chain."""
     tasks = TASKS if options.size >= 100 else 3
-    found = child("values:measured", tasks=tasks, rounds=options.rounds, more=options.more(5))
+    found = child("values:measured", tasks=tasks, rounds=options.more(3), more=options.more(5))
     times, runs = found["encoding"], found["runs"]
     added = (times["ours"] - times["native"]) / COUNT
     yield Row(
