@@ -266,6 +266,16 @@ def test_format_is_documented_with_its_extensions(row: FormatRow) -> None:
         assert [e for e in row.extensions if not re.search(rf"[` ]\.{re.escape(e)}\b", text)] == []
 
 
+def test_every_format_in_the_table_exists() -> None:
+    text = (ROOT / "docs/artifacts.md").read_text()
+    table = text.partition("| format | extensions | holds |\n")[2].partition("\n\n")[0]
+    named = {
+        name for row in table.splitlines()[1:] for name in re.findall("`(\\w+)`", row.split("|")[1])
+    }
+
+    assert named == {row.name for row in formats()}
+
+
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
 def test_scheme_is_documented(scheme: str) -> None:
     assert f"{scheme}://" in DOCUMENTATION or f"`{scheme}`" in DOCUMENTATION
