@@ -38,7 +38,6 @@ class Call:
     definition: Definition
     arguments: Mapping[str, Any]
     mapped: Any = None
-    task_id: str | None = None
 
 
 class Builder(Protocol):

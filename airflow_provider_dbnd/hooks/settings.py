@@ -55,8 +55,7 @@ class _Options(dict[str, Any]):
 
 @functools.cache
 def _store(url: str, options: _Options) -> ArtifactStore:
-    from airflow_provider_dbnd.core.filesystem import register_connection_options
-    from airflow_provider_dbnd.hooks.connections import connection_options
+    from airflow_provider_dbnd.hooks.connections import register
 
-    register_connection_options(connection_options)
+    register()
     return ArtifactStore(url, storage_options=options)

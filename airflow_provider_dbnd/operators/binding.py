@@ -49,11 +49,11 @@ class ParameterReference:
 
     def resolve(self, context: Mapping[str, Any]) -> Any:
         """Return what the rendered arguments show."""
-        from airflow_provider_dbnd.operators.run_time import parameter_value, run_time_layers
+        from airflow_provider_dbnd.operators.run_time import parameter_value
 
         if self.parameter.spec.declaration.hidden:
             return MASK
-        value = parameter_value(self.parameter, run_time_layers(context))
+        value = parameter_value(self.parameter, context)
         return (
             repr(value.value)
             if value and isinstance(value.value, RunValue)

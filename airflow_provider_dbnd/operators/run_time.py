@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_dbnd.core.parameters import MISSING
-from airflow_provider_dbnd.core.resolution import Sources, Value, check_keys, resolve, shown
+from airflow_provider_dbnd.core.resolution import (
+    Sources,
+    Value,
+    Wanted,
+    check_keys,
+    environment_variable,
+    from_run_time,
+    shown,
+)
 from airflow_provider_dbnd.core.settings import Layer
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.exceptions import ParameterError
@@ -74,34 +83,27 @@ def _relevant(layer: Layer, dag: DagBinding, task_id: str) -> Layer:
 
 def _check_fixed(dag: DagBinding, sources: Sources) -> None:
     for parameter in dag.parameters.values():
-        if not parameter.fixed:
-            continue
-        value = resolve(parameter.owner, parameter.spec, MISSING, sources)
         built = parameter.value
-        from_run = value is not None and any(
-            value.source == layer.source for layer in sources.run_time
-        )
-        if value is not None and from_run and (built is None or value.value != built.value):
-            name = parameter.spec.name
+        value = given_at_run_time(parameter, sources) if parameter.fixed else None
+        if value is not None and (built is None or value.value != built.value):
+            owner, name = parameter.owner, parameter.spec.name
             raise ParameterError(
-                f"parameter {name!r} of pipeline {parameter.owner!r} is fixed: the pipeline's body uses its value "
+                f"parameter {name!r} of pipeline {owner!r} is fixed: the pipeline's body uses its value "
                 f"to build the graph, so a run cannot change it to {shown(value.value)} (from {value.source}). Set it "
                 f"by as_dag({name}=...), in [parameters] of dbnd.toml, or by "
-                f"DBND__{parameter.owner.upper()}__{name.upper()}, where the DAG is parsed."
+                f"{environment_variable(owner, name)}, where the DAG is parsed."
             )
 
 
-def parameter_value(parameter: BuildParameter, layers: tuple[Layer, ...]) -> Value | None:
+def given_at_run_time(parameter: BuildParameter, sources: Sources) -> Value | None:
+    """Return what the run gives for a pipeline's parameter, if it gives it."""
+    spec = parameter.spec
+    value = from_run_time(Wanted(task=parameter.owner, spec=spec, given=MISSING, sources=sources))
+    return value and replace(value, hidden=spec.declaration.hidden)
+
+
+def parameter_value(parameter: BuildParameter, context: Mapping[str, Any]) -> Value | None:
     """Return a pipeline parameter's value in this run: given at run time, else as built."""
-    for layer in layers:
-        for key in (
-            (parameter.key, parameter.spec.name) if "." not in parameter.owner else (parameter.key,)
-        ):
-            if key in layer.values:
-                return Value(
-                    value=layer.values[key],
-                    source=layer.source,
-                    base=layer.base,
-                    hidden=parameter.spec.declaration.hidden,
-                )
-    return parameter.value
+    dag: DagBinding = context["task"].python_callable.binding.dag
+    sources = Sources(settings=dag.settings, root=dag.root, run_time=run_time_layers(context))
+    return given_at_run_time(parameter, sources) or parameter.value

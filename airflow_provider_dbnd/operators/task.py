@@ -61,9 +61,8 @@ class DbndOperatorMixin:
 
     def _resolve(self, context: Mapping[str, Any]) -> None:
         task_id, definition = context["ti"].task_id, self.binding.definition
-        layers = run_time_layers(context)
-        sources = task_sources(self.binding, layers, task_id)
-        resolved = arguments_of(task_id, definition, self._given(context, layers), sources)
+        sources = task_sources(self.binding, run_time_layers(context), task_id)
+        resolved = arguments_of(task_id, definition, self._given(context), sources)
         self._arguments = {
             name: value_of_run(_identity(context), definition.signature.inputs[name], value)
             for name, value in resolved.items()
@@ -81,12 +80,12 @@ class DbndOperatorMixin:
             context["ti"].xcom_push(name, value)
         return None
 
-    def _given(self, context: Mapping[str, Any], layers: Any) -> dict[str, Any]:
+    def _given(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of this call: rendered, and pipeline parameters with their source."""
         given: dict[str, Any] = dict(self.op_kwargs)
         for name, argument in self.binding.arguments.items():
             if isinstance(argument, BuildParameter):
-                value = parameter_value(argument, layers)
+                value = parameter_value(argument, context)
                 if value is None:
                     given.pop(name, None)
                 else:

@@ -56,6 +56,28 @@ def test_conf_sets_one_tasks_parameter_above_the_call(run: Any) -> None:
     assert shown == {"value": "9", "source": "trigger form or dag_run.conf"}
 
 
+def test_a_bare_name_is_the_roots_and_not_a_groups(run: Any) -> None:
+    left = run(
+        """
+@pipeline
+def group(value: int = 1):
+    echo(value)
+
+@pipeline
+def q_group(value: int = 2):
+    echo(value)
+    group(3)
+    group.override()(value=4, task_id="other")
+dag = q_group.as_dag()
+""",
+        **{"value": 7, "other.value": 8},
+    )
+
+    assert left.xcom("echo") == "7 o"
+    assert left.xcom("group.echo") == "3 o"
+    assert left.xcom("other.echo") == "8 o"
+
+
 def test_environment_beats_the_default_and_loses_to_the_call(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
