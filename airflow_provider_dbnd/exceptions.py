@@ -11,7 +11,10 @@
     |- StoreError(OSError)                    the artifact store refused a read or a write
     |  |- ArtifactNotFoundError(FileNotFoundError)
     |  `- ArtifactCorruptedError              bytes or content differ from what the reference promises
-    `- TaskFailedError(RuntimeError)          a task's function failed; carries where to look
+    |- TaskFailedError(RuntimeError)          a task's function failed; carries where to look
+    `- EngineError(RuntimeError)              an engine could not run a task, or lost it
+       |- CodeDeliveryError                   a task's code cannot travel, or cannot be loaded there
+       `- VersionMismatchError                the two sides run versions that do not fit
 
 Each also is the builtin a Python caller would expect, so ``except ValueError`` works.
 """
@@ -65,3 +68,15 @@ class ArtifactCorruptedError(StoreError):
 
 class TaskFailedError(DbndError, RuntimeError):
     """A task's function failed; the message names the task and its manifest."""
+
+
+class EngineError(DbndError, RuntimeError):
+    """An engine could not run a task, or lost it; the message names the engine, the job and a remedy."""
+
+
+class CodeDeliveryError(EngineError):
+    """A task's code cannot travel to another machine, or cannot be loaded there."""
+
+
+class VersionMismatchError(EngineError):
+    """What sends a task and what runs it are of versions that do not fit together."""

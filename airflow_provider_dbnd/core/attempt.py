@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_dbnd.core.manifest import CallRecord, Identity, Status
+from airflow_provider_dbnd.core.store import ArtifactStore
 
 log = logging.getLogger("airflow_provider_dbnd")
 
 
 @dataclass(kw_only=True)
 class Attempt:
-    """A running task, and what it records."""
+    """A running task, and what it records. ``store`` is where its results go."""
 
     identity: Identity
+    store: ArtifactStore | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     calls: list[CallRecord] = field(default_factory=list)
 

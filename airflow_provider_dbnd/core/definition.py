@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from airflow_provider_dbnd.core.settings import merged_options
 from airflow_provider_dbnd.core.signature import Signature, read_signature
 from airflow_provider_dbnd.exceptions import SignatureError
 
@@ -27,9 +28,9 @@ class Definition:
         return self.signature.function
 
     def with_options(self, **options: Any) -> Definition:
-        """Return a copy with *options* over the present ones."""
-        options = _without_later_features(self.name, options)
-        return replace(self, options={**self.options, **options})
+        """Return a copy with *options* over the present ones; those that are tables are merged."""
+        options = merged_options(self.options, _without_later_features(self.name, options))
+        return replace(self, options=options)
 
     def renamed(self, name: str) -> Definition:
         """Return a copy that makes nodes of another name."""
@@ -54,12 +55,6 @@ def define(
 def _without_later_features(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Take out options that ask for what is the case anyway, and refuse to ignore the others."""
     rest = dict(options)
-    engine = rest.pop("engine", "local")
-    if engine != "local":
-        raise SignatureError(
-            f"{name}(): engine={engine!r} is not available in this version: expected 'local', "
-            "which runs the task in the process of its Airflow worker. Leave engine out."
-        )
     reuse = rest.pop("reuse", False)
     if reuse is not False:
         raise SignatureError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import inspect
+import json
 import logging
 import os
 import platform
@@ -16,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
@@ -57,12 +58,16 @@ class TaskSpec:
 
     ``arguments`` holds resolved values by parameter name; data is in them as references or URIs.
     ``elements`` asks for one artifact an element, since a task is fanned out over the result.
+    ``folder`` is where relative output paths start, if not beside the function's file; ``engine``
+    goes to the manifest as it is.
     """
 
     identity: Identity
     arguments: Mapping[str, Value]
     store: ArtifactStore
     elements: bool = False
+    folder: str | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
 
 def arguments_of(
@@ -117,7 +122,7 @@ class _Run:
 
     def __init__(self, spec: TaskSpec, definition: Definition, scratch: str) -> None:
         self.spec, self.definition = spec, definition
-        self.attempt = Attempt(identity=spec.identity)
+        self.attempt = Attempt(identity=spec.identity, store=spec.store)
         self.decoder = Decoder(store=spec.store, scratch=scratch)
         self.parameters: dict[str, ParameterRecord] = {}
         self.outputs: dict[str, Any] = {}
@@ -199,7 +204,7 @@ class _Run:
                 self.spec.store,
                 encoded,
                 uri,
-                base=self.definition.signature.folder,
+                base=self.spec.folder or self.definition.signature.folder,
                 into=self._scratch,
             )
         self.outputs[slot.name] = encoded
@@ -257,6 +262,7 @@ class _Run:
             published=self.published,
             metrics=self.attempt.metrics,
             calls=tuple(self.attempt.calls),
+            engine=self.spec.engine,
             error=error,
         )
 
@@ -322,3 +328,10 @@ def _environment() -> dict[str, Any]:
             if hasattr(sys.modules.get(name), "__version__")
         },
     }
+
+
+if __name__ == "__main__":
+    # python -m airflow_provider_dbnd.core.execute SPEC, where this package is installed.
+    from airflow_provider_dbnd.core.bootstrap import main
+
+    sys.exit(main(sys.argv[1], *map(json.loads, sys.argv[2:3])))

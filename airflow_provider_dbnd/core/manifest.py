@@ -33,6 +33,7 @@ class Identity:
     map_index: int = -1
     try_number: int = 1
     logical_date: str | None = None
+    partition: str | None = None
 
     def key(self) -> str:
         """Return where this attempt's manifest is in the store: a pure function of the identity."""
@@ -68,7 +69,7 @@ class Manifest:
     """Everything recorded about one attempt.
 
     ``inputs`` and ``outputs`` map a name to JSON: an inline value, a reference, or lists and dicts
-    of them.
+    of them. ``engine`` says where it ran: name and type of the engine, its job, the task's spec.
     """
 
     identity: Identity
@@ -83,6 +84,7 @@ class Manifest:
     published: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calls: tuple[CallRecord, ...] = ()
+    engine: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:

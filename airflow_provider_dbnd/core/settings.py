@@ -8,9 +8,21 @@ raw = "data/raw.csv"
 
 [tasks.train]                    # operator options of one task
 retries = 2
+engine = "gpu_pods"              # where it runs: an engine below, or a type ("docker", ...)
+
+[tasks.train.kubernetes]         # options of that type of engine, over the engine's own
+labels = {team = "ml"}
+
+[engines.gpu_pods]               # a type of engine with options
+type = "kubernetes"
+image = "team/train:1.4"
+
+[bundle]                         # which files of the project travel with a task
+exclude = ["notebooks"]
 
 [environments.prod]              # any of the above again, for one environment
 store = "s3://bucket/dbnd"
+engine = "pods"                  # for every task that names none
 """
 
 from __future__ import annotations
@@ -36,8 +48,8 @@ STORE_VARIABLE = "DBND_STORE"
 ENVIRONMENT_VARIABLE = "DBND_ENVIRONMENT"
 FILE_VARIABLE = "DBND_CONFIG"
 
-_TABLES = ("environments", "parameters", "tasks", "storage_options")
-_TEXTS = ("environment", "store")
+_TABLES = ("environments", "parameters", "tasks", "engines", "bundle", "storage_options")
+_TEXTS = ("environment", "store", "engine")
 _KEYS = frozenset((*_TEXTS, *_TABLES))
 _ENVIRONMENT_KEYS = _KEYS - {"environment", "environments"}
 
@@ -62,6 +74,9 @@ class Settings:
     file: str | None = None
     parameters: tuple[Layer, ...] = ()
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    engine: str | None = None
+    engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    bundle: Mapping[str, Any] = field(default_factory=dict)
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -99,6 +114,9 @@ def load_settings(
             for label, table in tables
         ),
         tasks=_merged(tables, "tasks"),
+        engine=next((table["engine"] for _, table in tables if "engine" in table), None),
+        engines=_merged(tables, "engines"),
+        bundle=merged_options(*(table.get("bundle", {}) for _, table in reversed(tables))),
         storage_options=_merged(tables, "storage_options"),
     )
 
@@ -189,5 +207,29 @@ def _merged(tables: list[tuple[str, dict[str, Any]]], key: str) -> dict[str, dic
         for name, options in table.get(key, {}).items():
             if not isinstance(options, dict):
                 raise ConfigurationError(f"[{key}.{name}] must be a table, got {options!r}.")
-            merged[name] = {**merged.get(name, {}), **options}
+            below = merged.get(name, {})
+            if options.get("type", below.get("type")) != below.get("type"):
+                below = {}  # another type of engine has other options
+            merged[name] = merged_options(below, options)
+    return merged
+
+
+def merged_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge options, a later layer over an earlier one: tables key by key, lists one after the other.
+
+    A value of another type replaces what was there.
+
+    >>> merged_options({"conf": {"a": 1}, "jars": ["x"]}, {"conf": {"b": 2}, "jars": ["y"]})
+    {'conf': {'a': 1, 'b': 2}, 'jars': ['x', 'y']}
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            below = merged.get(name)
+            if isinstance(below, Mapping) and isinstance(value, Mapping):
+                merged[name] = merged_options(below, value)
+            elif isinstance(below, list) and isinstance(value, list):
+                merged[name] = [*below, *(each for each in value if each not in below)]
+            else:
+                merged[name] = value
     return merged

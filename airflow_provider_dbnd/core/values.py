@@ -40,21 +40,22 @@ SELECT = "select"
 
 def is_inline(value: Any) -> bool:
     """Tell whether *value* is small plain JSON that comes back equal and of the same types."""
-    return _is_plain(value) and len(json.dumps(value)) <= INLINE_BYTES
+    return is_plain(value) and len(json.dumps(value)) <= INLINE_BYTES
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Tell whether *value* is JSON that comes back equal and of the same types."""
     kind = type(value)
     if value is None or kind in (bool, int, str):
         return True
     if kind is float:
         return math.isfinite(value)  # JSON has no word for the others
     if kind is list:
-        return all(_is_plain(v) for v in value)
+        return all(is_plain(v) for v in value)
     return (
         kind is dict
         and MARKER not in value
-        and all(type(k) is str and _is_plain(v) for k, v in value.items())
+        and all(type(k) is str and is_plain(v) for k, v in value.items())
     )
 
 
@@ -122,12 +123,12 @@ class Encoder:
         return key(self.pipeline, self.task_id, name, f"{stem}.{ending}")
 
     def _is_structure(self, value: Any) -> bool:
-        if type(value) is list and (self.elements or not _is_plain(value)):
-            return self.elements or any(_holds_data(v) for v in value)
+        if type(value) is list and (self.elements or not is_plain(value)):
+            return self.elements or any(holds_data(v) for v in value)
         if type(value) in (tuple, dict):
             values = value.values() if type(value) is dict else value
             keyed = type(value) is tuple or all(type(k) is str for k in value)
-            return keyed and (self.elements or any(_holds_data(v) for v in values))
+            return keyed and (self.elements or any(holds_data(v) for v in values))
         return False
 
     def _structure(self, value: Any, name: str, declaration: Output, annotation: Any) -> Any:
@@ -343,19 +344,19 @@ def _without_numpy_scalars(value: Any) -> Any:
         # Times stay: Python's have no nanoseconds.
         number = getattr(value, "shape", None) == () and value.dtype.kind in "biufcSU"
         return value.item() if number else value
-    if kind in (list, tuple) and not _is_plain(value):
+    if kind in (list, tuple) and not is_plain(value):
         return kind(map(_without_numpy_scalars, value))
-    if kind is dict and not _is_plain(value):
+    if kind is dict and not is_plain(value):
         return {k: _without_numpy_scalars(v) for k, v in value.items()}
     return value
 
 
-def _holds_data(value: Any) -> bool:
+def holds_data(value: Any) -> bool:
     """Tell whether *value* is, or holds at any depth, what needs an artifact of its own."""
     if type(value) in (list, tuple):
-        return any(_holds_data(v) for v in value)
+        return any(holds_data(v) for v in value)
     if type(value) is dict:
-        return any(_holds_data(v) for v in value.values())
+        return any(holds_data(v) for v in value.values())
     return isinstance(value, Artifact | Path) or formats.is_data_type(type(value))
 
 

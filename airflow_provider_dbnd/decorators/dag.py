@@ -23,6 +23,13 @@ from airflow_provider_dbnd.core.graph import Call, Handle, walk
 from airflow_provider_dbnd.core.resolution import MASK, Sources, check_keys
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.decorators.form import form_params
+from airflow_provider_dbnd.engines.registry import operator_class
+from airflow_provider_dbnd.engines.selection import (
+    Engine,
+    check_options,
+    select_engine,
+    without_engine_options,
+)
 from airflow_provider_dbnd.exceptions import GraphError
 from airflow_provider_dbnd.hooks.settings import airflow_settings
 from airflow_provider_dbnd.operators.binding import (
@@ -57,16 +64,22 @@ class DagBuilder:
 
     def add(self, call: Call) -> Handle:
         """Make the operator of *call*."""
-        definition = self._configured(call.definition)
+        configured = self._configured(call.definition)
+        engine = select_engine(configured, self.binding.settings)
+        definition = without_engine_options(configured)
         binding = Binding(
-            definition=definition, arguments=call.arguments, dag=self.binding, mapped=call.mapped
+            definition=definition,
+            arguments=call.arguments,
+            dag=self.binding,
+            mapped=call.mapped,
+            engine=engine,
         )
         decorator: Any = task_decorator_factory(
             make_callable(binding),
             multiple_outputs=False,
-            decorated_operator_class=_OPERATORS[definition.kind],
+            decorated_operator_class=_operator(definition, engine),
             task_id=definition.name,
-            **definition.options,
+            **{**definition.options, **engine.options},
         )
         arguments = {
             name: _for_operator(definition, name, value) for name, value in call.arguments.items()
@@ -111,6 +124,14 @@ class DagBuilder:
         group: Any = TaskGroupContext.get_current()
         task_id = group.child_id(definition.name) if group else definition.name
         return definition.with_options(**self.binding.settings.tasks.get(task_id, {}))
+
+
+def _operator(definition: Definition, engine: Engine) -> Any:
+    if engine.local:
+        return _OPERATORS[definition.kind]
+    class_ = operator_class(engine.type)
+    check_options(class_, engine)
+    return class_
 
 
 def make_dag(definition: Definition, options: Mapping[str, Any]) -> DAG:

@@ -33,12 +33,13 @@ class DagBinding:
 
 @dataclass(kw_only=True)
 class Binding:
-    """One call: the definition, the arguments as they were given, and the DAG it is in."""
+    """One call: the definition, the arguments as they were given, the DAG it is in, its engine."""
 
     definition: Definition
     arguments: Mapping[str, Any]
     dag: DagBinding
     mapped: Any = None
+    engine: Any = None
 
 
 class ParameterReference:

@@ -43,19 +43,26 @@ class DbndOperatorMixin:
         self._resolve(context)
 
     def run_function(self, context: Mapping[str, Any]) -> Manifest:
-        """Run the function on the resolved parameters, and push the summary."""
+        """Run the function here on the resolved parameters, and push the summary."""
+        spec = self.task_spec(context)
+        return self.finished(context, spec, execute(spec, self.binding.definition))
+
+    def task_spec(self, context: Mapping[str, Any]) -> TaskSpec:
+        """Return what this attempt is to run."""
         if self._arguments is None:
             # Airflow renders the fields of a mapped task without asking the task itself.
             self._resolve(context)
             self.overwrite_rtif_after_execution = True
         assert self._arguments is not None
-        spec = TaskSpec(
+        return TaskSpec(
             identity=_identity(context),
             arguments=self._arguments,
             store=artifact_store(self.binding.dag.settings),
             elements=next(iter(self.iter_mapped_dependants()), None) is not None,  # type: ignore[attr-defined]
         )
-        manifest = execute(spec, self.binding.definition)
+
+    def finished(self, context: Mapping[str, Any], spec: TaskSpec, manifest: Manifest) -> Manifest:
+        """Push the summary of an attempt that ended well."""
         context["ti"].xcom_push(SUMMARY_KEY, _summary(spec, manifest))
         return manifest
 
@@ -140,6 +147,7 @@ def _identity(context: Mapping[str, Any]) -> Identity:
         map_index=-1 if ti.map_index is None else ti.map_index,
         try_number=ti.try_number,
         logical_date=date.isoformat() if date else None,
+        partition=getattr(context["dag_run"], "partition_key", None),
     )
 
 
@@ -150,6 +158,8 @@ def _summary(spec: TaskSpec, manifest: Manifest) -> dict[str, Any]:
     }
     if manifest.metrics:
         summary["metrics"] = dict(manifest.metrics)
+    if manifest.engine:
+        summary["engine"] = dict(manifest.engine)
     if manifest.published:
         summary["published"] = dict(manifest.published)
     return summary

@@ -333,7 +333,7 @@ def test_the_logical_date_of_the_run_fills_in(project: Project) -> None:
         (
             "[environments.prod]\nenvironment = 'x'",
             "{file} [environments.prod]: unknown key 'environment'; there are: "
-            "parameters, storage_options, store, tasks.",
+            "bundle, engine, engines, parameters, storage_options, store, tasks.",
         ),
         ("[environments]\nprod = 1", "{file} [environments.prod]: expected a table, got 1."),
         ("[tasks]\ntrain = 1", "[tasks.train] must be a table, got 1."),

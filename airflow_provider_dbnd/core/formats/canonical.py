@@ -96,7 +96,7 @@ def update(hasher: Any, array: Any) -> bool:
     if types.is_dictionary(type_):
         return _update_codes(hasher, array, valid)
     if valid is not None:
-        hasher.update(_packed(valid))
+        hasher.update(_packed_bits(array.buffers()[0], array.offset, len(array)))
     if types.is_boolean(type_):
         _update_booleans(hasher, array, valid)
     elif types.is_struct(type_):
@@ -147,6 +147,19 @@ def _packed(flags: Any) -> Any:
     return np.packbits(flags, bitorder="little")
 
 
+def _packed_bits(buffer: Any, offset: int, length: int) -> Any:
+    """Return *length* bits from *offset* on as bytes that start with the first of them."""
+    import numpy as np
+
+    if offset % 8:
+        return _packed(bits(buffer, offset, length))
+    packed = np.frombuffer(buffer, np.uint8)[offset // 8 : (offset + length + 7) // 8]
+    if length % 8:
+        packed = packed.copy()
+        packed[-1] &= (1 << length % 8) - 1
+    return packed
+
+
 def values_of(buffer: Any, dtype: Any, offset: int, length: int) -> Any:
     """View *length* items of a data buffer, which Arrow may leave out when there are none."""
     import numpy as np
@@ -170,10 +183,11 @@ def _update_fixed_width(hasher: Any, array: Any, valid: Any) -> bool:
     filler = np.zeros(1, dtype)
     if plain:
         filler[0] = _filler(array.type, width)
-    canonical = np.where(valid, values, filler)
-    hasher.update(canonical.view(np.uint8))
     marks_missing = plain and bool(filler[0])
-    return marks_missing and np.array_equal(canonical, values)
+    # Without a branch on each value: where nulls are spread, those cost more than a second look.
+    filled = marks_missing and bool(((values == filler) | valid).all())
+    hasher.update((values if filled else np.where(valid, values, filler)).view(np.uint8))
+    return filled
 
 
 def _filler(type_: Any, width: int) -> int:
@@ -205,10 +219,10 @@ def _update_codes(hasher: Any, array: Any, valid: Any) -> bool:
 
 
 def _update_booleans(hasher: Any, array: Any, valid: Any) -> None:
-    flags = (
-        bits(array.buffers()[1], array.offset, len(array)) if len(array) else array.to_numpy(False)
-    )
-    hasher.update(_packed(flags if valid is None else flags & valid))
+    if len(array) == 0:
+        return
+    packed = _packed_bits(array.buffers()[1], array.offset, len(array))
+    hasher.update(packed if valid is None else packed & _packed(valid))
 
 
 def _update_lists(hasher: Any, array: Any) -> None:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
-from airflow_provider_dbnd.core.digest import SIZE, available_cores, digest_of, hasher
+from airflow_provider_dbnd.core.digest import SIZE, digest_of, hasher
 from airflow_provider_dbnd.core.formats import canonical
+from airflow_provider_dbnd.core.formats.threads import Shared
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError
 
 #: Rows hashed together: small enough to stay in the processor's cache, large enough to cost little.
@@ -25,6 +24,9 @@ BLOCK_ROWS = 131_072
 
 #: The scheme of checksums over the fingerprint instead of the file's bytes.
 CHECKSUM_SCHEME = "columns:"
+
+#: Values up to which hashing takes less time than waking another thread.
+_ALONE = 2 * BLOCK_ROWS
 
 _DIGEST_TAG = b"dbnd-frame-1"
 _VERSION = 1
@@ -130,17 +132,21 @@ class Fingerprinter:
         self._leaves: list[list[bytes]] = [[] for _ in schema]
         self._filled = [True] * len(schema)
         self._dictionaries: list[str | None] = [None] * len(schema)
-        self._pending: list[tuple[int, Future[tuple[bytes, bool]]]] = []
+        self._pending: tuple[list[int], Shared[tuple[bytes, bool]]] = [], Shared([])
 
     def add(self, batch: Any) -> None:
         """Start hashing *batch*; waits for the batch before it, so that memory stays bounded."""
         self._collect()
+        columns: list[int] = []
+        jobs = []
         for index, array in enumerate(batch.columns):
             if self._dictionaries[index] is None:
                 self._dictionaries[index] = dictionary_hash(array)
             for start in range(0, len(array), BLOCK_ROWS):
-                block = array.slice(start, BLOCK_ROWS)
-                self._pending.append((index, hashing_threads().submit(leaf, block)))
+                columns.append(index)
+                jobs.append(partial(leaf, array.slice(start, BLOCK_ROWS)))
+        alone = batch.num_columns * batch.num_rows <= _ALONE
+        self._pending = columns, Shared(jobs, alone=alone)
         self.rows += batch.num_rows
 
     def finish(self, extras: Mapping[str, Any]) -> Fingerprint:
@@ -159,11 +165,11 @@ class Fingerprinter:
         return Fingerprint(rows=self.rows, columns=tuple(columns), extras=extras)
 
     def _collect(self) -> None:
-        for index, future in self._pending:
-            hash_, filled = future.result()
+        columns, hashing = self._pending
+        for index, (hash_, filled) in zip(columns, hashing.results(), strict=True):
             self._leaves[index].append(hash_)
             self._filled[index] &= filled
-        self._pending.clear()
+        self._pending = [], Shared([])
 
 
 def fingerprint_of(schema: Any, batches: Iterator[Any], extras: Mapping[str, Any]) -> Fingerprint:
@@ -188,24 +194,24 @@ def verify(
 
     :param buffers: whether what lies under nulls is as it was written too
     """
-    expected: list[tuple[Column, int, Future[tuple[bytes, bool]]]] = []
+    expected: list[tuple[Column, int]] = []
+    jobs = []
     for name in table.column_names:
         column = columns[name]
         data = table.column(name)
         _verify_structure(data, column, path)
         for number, start in enumerate(range(0, table.num_rows, BLOCK_ROWS), first_block):
-            block = data.slice(start, BLOCK_ROWS)
-            expected.append((column, number, hashing_threads().submit(_leaf_of_chunks, block)))
-    # All of them, so that after an error no thread still reads a file that may be replaced.
-    wait([future for _, _, future in expected])
-    for column, number, future in expected:
-        try:
-            found, filled = future.result()
-        except Exception as error:
-            raise corrupted(path, f"readable column {column.name!r}", repr(error)) from error
-        if found != column.leaf(number) or (buffers and column.filled and not filled):
+            expected.append((column, number))
+            jobs.append(partial(_leaf_or_error, data, start))
+    found = Shared(jobs, alone=table.num_columns * table.num_rows <= _ALONE).results()
+    for (column, number), hashed in zip(expected, found, strict=True):
+        if isinstance(hashed, Exception):
+            reason = repr(hashed)
+            raise corrupted(path, f"readable column {column.name!r}", reason) from hashed
+        hash_, filled = hashed
+        if hash_ != column.leaf(number) or (buffers and column.filled and not filled):
             place = f"column {column.name!r}, rows from {number * BLOCK_ROWS}"
-            raise corrupted(path, f"{place}: {column.leaf(number).hex()}", found.hex())
+            raise corrupted(path, f"{place}: {column.leaf(number).hex()}", hash_.hex())
 
 
 def corrupted(path: str, expected: str, found: str) -> ArtifactCorruptedError:
@@ -228,10 +234,14 @@ def _verify_structure(data: Any, column: Column, path: str) -> None:
             raise corrupted(path, f"dictionary {column.dictionary} of {column.name!r}", str(found))
 
 
-def _leaf_of_chunks(block: Any) -> tuple[bytes, bool]:
+def _leaf_or_error(data: Any, start: int) -> tuple[bytes, bool] | Exception:
     import pyarrow as pa
 
-    return leaf(block.chunk(0) if block.num_chunks == 1 else pa.concat_arrays(block.chunks))
+    block = data.slice(start, BLOCK_ROWS)
+    try:
+        return leaf(block.chunk(0) if block.num_chunks == 1 else pa.concat_arrays(block.chunks))
+    except Exception as error:  # noqa: BLE001 - the first block's is raised when all are done
+        return error
 
 
 def dictionary_hash(array: Any) -> str | None:
@@ -277,17 +287,6 @@ def _joined(batches: list[Any]) -> Any:
     import pyarrow as pa
 
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-
-
-@lru_cache(maxsize=1)
-def hashing_threads() -> ThreadPoolExecutor:
-    """Return the threads that hash; blake3 and numpy leave the interpreter lock alone."""
-    return ThreadPoolExecutor(available_cores(), thread_name_prefix="dbnd-digest")
-
-
-# Airflow forks its task processes, and threads do not survive a fork.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=hashing_threads.cache_clear)
 
 
 def _json(value: Any, *, sort_keys: bool = False) -> bytes:

@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from airflow_provider_dbnd.core.formats.containers import pandas_columns as columns
 from airflow_provider_dbnd.core.formats.containers import pandas_index as indexes
-from airflow_provider_dbnd.core.formats.fingerprint import hashing_threads
 from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
 from airflow_provider_dbnd.core.formats.same import same
+from airflow_provider_dbnd.core.formats.threads import working_threads
 from airflow_provider_dbnd.exceptions import FormatError
 
 ENGINE = "pandas"
@@ -55,7 +55,7 @@ def frame_to_arrow(frame: Any) -> tuple[Any, dict[str, Any]]:
     tags: dict[str, str] = {}
     values = [frame.iloc[:, position] for position in range(len(names))]
     # Arrow looks for missing values without the interpreter lock, which is most of the time here.
-    map_ = hashing_threads().map if len(frame) >= _WORTH_THREADS else map
+    map_ = working_threads().map if len(frame) >= _WORTH_THREADS else map
     for name, (array, tag) in zip(names, map_(columns.to_arrow, values, names), strict=True):
         arrays[name] = array
         if tag is not None:

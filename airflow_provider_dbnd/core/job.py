@@ -1,0 +1,308 @@
+"""A task that runs elsewhere: a JSON spec in the store goes there, a manifest in the store comes back.
+
+The spec names the function, the code, the arguments and where data lives. What runs it needs the
+store and nothing else of this side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_provider_dbnd.core.bundle import (
+    Archive,
+    project_archive,
+    project_root,
+    runner_archives,
+)
+from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.execute import TaskSpec, execute, is_skip, value_of_run
+from airflow_provider_dbnd.core.function_reference import (
+    FunctionReference,
+    find_definition,
+    refer,
+)
+from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
+from airflow_provider_dbnd.core.scratch import scratch_folder
+from airflow_provider_dbnd.core.settings import Settings
+from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.travel import Packer, unpack
+from airflow_provider_dbnd.exceptions import (
+    ArtifactCorruptedError,
+    ArtifactNotFoundError,
+    EngineError,
+    VersionMismatchError,
+)
+
+VERSION = 1
+
+#: Folders of the store that hold specs, and records of jobs nobody has taken the result of yet.
+SPECS, JOBS = "_specs", "_jobs"
+
+log = logging.getLogger("airflow_provider_dbnd")
+
+_SECRET_OPTION = re.compile(
+    r"^(key|secret|token|credential|password|passphrase|connection_string|sas|auth)"
+    r"|_(key|secret|token|credential|password|passphrase|string|json)s?$",
+    re.IGNORECASE,
+)
+_MINIMUM = {"pydantic": (2, 8), "fsspec": (2025, 3), "blake3": (1, 0)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a task is to run: an engine's name and type, and what it shares with this machine.
+
+    :param code: ``bundle`` sends the project and this package along; ``image`` expects both there.
+    """
+
+    engine: str
+    type: str
+    shares_disk: bool = False
+    code: str = "bundle"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One spec that was sent. ``fingerprint`` tells whether another attempt would send the same."""
+
+    spec: str
+    checksum: str
+    manifest: str
+    failure: str
+    fingerprint: str
+    options: Mapping[str, Any]
+
+    def arguments(self) -> list[str]:
+        """Return what the program that runs the job is called with."""
+        return [self.spec, *([json.dumps(self.options)] if self.options else [])]
+
+
+def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Place) -> Job:
+    """Write the spec of a task and the code it needs to the store."""
+    store, identity = spec.store, spec.identity
+    root = project_root(_file(definition), settings)
+    reference = refer(definition, root)
+    archives: list[Archive] = []
+    if place.code == "bundle":
+        archives += runner_archives(store)
+        if reference.file is not None:
+            archives.append(project_archive(store, root, settings))
+    if not place.shares_disk:
+        _check_outputs(definition, place)
+    inputs = definition.signature.inputs
+    values = {n: value_of_run(identity, inputs[n], v) for n, v in spec.arguments.items()}
+    with scratch_folder() as scratch:
+        packer = Packer(identity, store, scratch, shares_disk=place.shares_disk)
+        arguments = packer.pack(definition, values)
+    work = {
+        "function": asdict(reference),
+        "code": {"archives": [asdict(each) for each in archives]},
+        "arguments": arguments,
+        "elements": spec.elements,
+    }
+    failure = key(SPECS, *_place(identity), f"{identity.try_number}.failure.json")
+    options = _without_secrets(settings.storage_options)
+    document = {
+        "dbnd_spec": VERSION,
+        "dbnd": _own_version(),
+        **work,
+        "identity": asdict(identity),
+        "store": store.url,
+        "storage_options": options,
+        "failure": store.uri(failure),
+        "folder": definition.signature.folder if place.shares_disk else None,
+        "engine": {"name": place.engine, "type": place.type},
+    }
+    data = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+    where = key(SPECS, *_place(identity), f"{identity.try_number}.json")
+    store.delete(failure)
+    return Job(
+        spec=store.put_bytes(where, data, overwrite=True),
+        checksum=_sha256(data),
+        manifest=identity.key(),
+        failure=failure,
+        fingerprint=_sha256(json.dumps(work, sort_keys=True).encode()),
+        options=options,
+    )
+
+
+def run(uri: str, options: Mapping[str, Any] | None = None) -> int:
+    """Run the task of the spec at *uri* here, where it was sent to; return the exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    document, checksum = _read_spec(uri, options or {})
+    store = ArtifactStore(document["store"], storage_options=document["storage_options"])
+    identity = Identity(**document["identity"])
+    _check_versions(document)
+    definition = find_definition(
+        FunctionReference(**document["function"]), os.environ.get("DBND_PROJECT")
+    )
+    spec = TaskSpec(
+        identity=identity,
+        arguments=unpack(definition, document["arguments"], identity.task_id),
+        store=store,
+        elements=document["elements"],
+        folder=document["folder"],
+        engine={**document["engine"], "job": job_name(), "spec": checksum},
+    )
+    try:
+        execute(spec, definition)
+    except BaseException as exc:
+        if is_skip(exc):
+            return 0
+        where = f"task {identity.task_id!r} of run {identity.run_id!r}"
+        print(f"dbnd: {where} failed: {type(exc).__name__}", flush=True)
+        if read_result(store, identity.key(), checksum) is None:
+            raise
+        return 1
+    return 0
+
+
+def job_name() -> str:
+    """Return what the engine calls the job this process runs in."""
+    spark = sys.modules.get("pyspark")
+    if spark is not None and (context := spark.SparkContext._active_spark_context) is not None:
+        return str(context.applicationId)
+    return platform.node()
+
+
+def read_result(store: ArtifactStore, manifest: str, checksum: str) -> Manifest | None:
+    """Return the manifest that the spec with *checksum* left, or None while there is none."""
+    if not store.exists(manifest):
+        return None
+    found = read_manifest(store, manifest)
+    return found if found.engine.get("spec") == checksum else None
+
+
+def read_failure(store: ArtifactStore, job: Job) -> str | None:
+    """Return why the task could not start where it was sent to, if that was recorded."""
+    if not store.exists(job.failure):
+        return None
+    try:
+        return str(json.loads(store.get_bytes(job.failure))["reason"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ArtifactCorruptedError(
+            f"{store.uri(job.failure)} cannot be read: {type(exc).__name__}: {exc}."
+        ) from exc
+
+
+def remember(store: ArtifactStore, identity: Identity, job: Job) -> None:
+    """Record that *job* was sent, so that another process can take its result."""
+    data = json.dumps(asdict(job)).encode()
+    store.put_bytes(_record(identity), data, overwrite=True)
+
+
+def recall(store: ArtifactStore, identity: Identity) -> Job | None:
+    """Return the job of this task whose result nobody has taken: a worker that died sent it."""
+    try:
+        data = store.get_bytes(_record(identity))
+    except ArtifactNotFoundError:
+        return None
+    try:
+        return Job(**json.loads(data))
+    except (ValueError, TypeError) as exc:
+        raise ArtifactCorruptedError(
+            f"{store.uri(_record(identity))} cannot be read: {type(exc).__name__}: {exc}. Delete it "
+            "and run the task again."
+        ) from exc
+
+
+def forget(store: ArtifactStore, identity: Identity) -> None:
+    """Delete the record: the job's result was taken, or is not wanted."""
+    store.delete(_record(identity))
+
+
+def _record(identity: Identity) -> str:
+    return key(JOBS, *_place(identity)) + ".json"
+
+
+def _place(identity: Identity) -> tuple[str, ...]:
+    return (identity.pipeline, identity.run_id, identity.task_id, str(identity.map_index))
+
+
+def _file(definition: Definition) -> str:
+    import inspect
+
+    return str(inspect.unwrap(definition.function).__code__.co_filename)
+
+
+def _check_outputs(definition: Definition, place: Place) -> None:
+    for slot in definition.signature.outputs:
+        path = slot.declaration.path
+        if path and "://" not in path and not path.startswith("{store}"):
+            raise EngineError(
+                f"output {slot.name!r} of task {definition.name!r} goes to {path!r} on this machine's "
+                f"disk, which engine {place.engine!r} ({place.type}) does not see. Give a URL, or "
+                "'{store}/...'."
+            )
+
+
+def _read_spec(uri: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    folder, _, name = uri.rpartition("/")
+    data = ArtifactStore(folder, storage_options=options).get_bytes(uri)
+    try:
+        document = json.loads(data)
+        version = document["dbnd_spec"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ArtifactCorruptedError(
+            f"{uri} is not the spec of a task: {type(exc).__name__}: {exc}. Run the task again."
+        ) from exc
+    if version != VERSION:
+        raise VersionMismatchError(
+            f"spec {name} is of version {version}, and airflow-provider-dbnd {_own_version()} here "
+            f"reads version {VERSION}. Install the version of the worker, {document.get('dbnd')}."
+        )
+    return document, _sha256(data)
+
+
+def _check_versions(document: Mapping[str, Any]) -> None:
+    if document["dbnd"] != _own_version():
+        raise VersionMismatchError(
+            f"the worker has airflow-provider-dbnd {document['dbnd']}, and where the task runs "
+            f"{_own_version()} is installed. Install the same version in the image, or let the code "
+            'travel: code = "bundle" for the engine.'
+        )
+    import importlib
+
+    for name, minimum in _MINIMUM.items():
+        found = importlib.import_module(name).__version__
+        if tuple(map(int, re.findall(r"\d+", found)[:2])) < minimum:
+            wanted = ".".join(map(str, minimum))
+            raise VersionMismatchError(
+                f"where the task runs {name} is {found}: expected {wanted} or newer. Update it in "
+                "the image, or take it out: the worker's travels with the task."
+            )
+
+
+def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return storage options that may be read by anybody; the others stay on this machine."""
+    kept: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            kept[name] = _without_secrets(value)
+        elif _SECRET_OPTION.search(name):
+            log.info(
+                "storage option %s does not travel with the task: give the engine credentials by "
+                "its environment or its own secrets",
+                name,
+            )
+        else:
+            kept[name] = value
+    return kept
+
+
+def _own_version() -> str:
+    # The package itself is above core; it is loaded, since this module is a part of it.
+    return str(sys.modules[__name__.partition(".")[0]].__version__)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

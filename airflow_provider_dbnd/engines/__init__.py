@@ -1,0 +1,1 @@
+"""Where a task runs: one engine a file, its Airflow provider imported there and nowhere else."""

@@ -1,0 +1,171 @@
+"""What every engine has in common: a spec goes out, the job runs, a manifest comes back."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from airflow.sdk.bases.decorator import DecoratedOperator
+
+from airflow_provider_dbnd.core import bootstrap
+from airflow_provider_dbnd.core.execute import TaskSpec
+from airflow_provider_dbnd.core.job import (
+    Job,
+    Place,
+    forget,
+    read_failure,
+    read_result,
+    recall,
+    remember,
+    send,
+)
+from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.exceptions import ConfigurationError, EngineError, TaskFailedError
+from airflow_provider_dbnd.operators.task import DbndOperatorMixin
+
+_CODE = ("bundle", "image")
+
+
+class RemoteTask(DbndOperatorMixin, DecoratedOperator):
+    """A task whose function runs elsewhere, by an operator of Airflow that this class is put before.
+
+    A subclass says how its operator is given the job (:meth:`configure`) and what runs it
+    (:meth:`launch`); deferral, reconnecting, killing and logs stay the operator's.
+
+    :param code: ``bundle`` sends the project along; ``image`` expects it installed where it runs.
+    :param python: the Python to call there.
+    """
+
+    #: Whether jobs see the local files of the worker.
+    shares_disk: ClassVar[bool] = False
+    #: Options of the operator that hold unless the user sets them.
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    custom_operator_name = "@task.dbnd"
+    template_fields: Sequence[str] = ("op_args", "op_kwargs", "parameters")
+    template_fields_renderers = {"op_args": "py", "op_kwargs": "py", "parameters": "json"}
+
+    def __init__(
+        self, *, code: str | None = None, python: str | None = None, **kwargs: Any
+    ) -> None:
+        self.parameters = None
+        options = {**self.defaults, **kwargs}
+        code, python = code or options.get("code"), python or options.get("python")
+        self.code, self.python = code or "bundle", python or "python3"
+        if self.code not in _CODE:
+            raise ConfigurationError(f"code={self.code!r}: expected one of {', '.join(_CODE)}.")
+        super().__init__(**{k: v for k, v in options.items() if k not in ("code", "python")})
+
+    @abstractmethod
+    def configure(self, job: Job, store: ArtifactStore) -> None:
+        """Give the operator the job's program and arguments."""
+
+    @abstractmethod
+    def launch(self, context: Any) -> None:
+        """Run the job to its end, or defer."""
+
+    @abstractmethod
+    def job_id(self) -> str:
+        """Return what the engine calls the job."""
+
+    def explain(self, error: BaseException | None) -> str:
+        """Return why the job ended without a result, and what to do, as far as the engine knows."""
+        return f"{type(error).__name__}: {error}" if error else "the job left no result"
+
+    def execute(self, context: Any) -> Any:
+        """Run the function elsewhere; its results are in the store, references go to XCom."""
+        spec = self.task_spec(context)
+        return self.push_outputs(context, self.finished(context, spec, self.run_job(context, spec)))
+
+    def resumed(self, context: Any, resume: Any) -> Any:
+        """Take up a deferred task: *resume* is the operator's own part of it."""
+        spec = self.task_spec(context)
+        job = recall(spec.store, spec.identity)
+        if job is None:
+            raise self._error("the record of the job is gone from the store", "Run the task again.")
+        manifest = self._result_of(spec, job, resume)
+        return self.push_outputs(context, self.finished(context, spec, manifest))
+
+    def run_job(self, context: Mapping[str, Any], spec: TaskSpec) -> Manifest:
+        """Send the job of *spec*, unless one is out already, and return its manifest."""
+        engine, settings = self.binding.engine, self.binding.dag.settings
+        place = Place(
+            engine=engine.name, type=engine.type, shares_disk=self.shares_disk, code=self.code
+        )
+        job = send(spec, self.binding.definition, settings, place)
+        earlier = recall(spec.store, spec.identity)
+        if earlier is not None and earlier.fingerprint == job.fingerprint:
+            # A worker that died sent it; it may run still, or be done.
+            self.log.info("taking up the job that an earlier try sent: %s", earlier.spec)
+            job = earlier
+            manifest = read_result(spec.store, job.manifest, job.checksum)
+            if manifest is not None and manifest.status != "failed":
+                forget(spec.store, spec.identity)
+                return manifest
+        remember(spec.store, spec.identity, job)
+        self.configure(job, spec.store)
+        return self._result_of(spec, job, lambda: self.launch(context))
+
+    def _result_of(self, spec: TaskSpec, job: Job, run: Any) -> Manifest:
+        """Let the operator *run* to the job's end, and return the manifest or raise what it tells."""
+        error: Exception | None = None
+        try:
+            run()
+        except Exception as exc:  # noqa: BLE001 - told below, with what the job itself left
+            error = exc
+        manifest = read_result(spec.store, job.manifest, job.checksum)
+        if manifest is None:
+            reason = read_failure(spec.store, job) or self.explain(error)
+            forget(spec.store, spec.identity)
+            raise self._error(reason, f"Its spec is {job.spec}.") from error
+        forget(spec.store, spec.identity)
+        if manifest.status == "skipped":
+            raise _skip(manifest)
+        if manifest.status == "failed":
+            raise _failure(manifest, self.job_id()) from None
+        if error is not None:
+            self.log.warning("the job succeeded, but its engine reported: %s", error)
+        return manifest
+
+    def _error(self, reason: str, remedy: str) -> EngineError:
+        engine = self.binding.engine
+        return EngineError(
+            f"engine {engine.name!r} ({engine.type}), job {self.job_id()}: {reason.rstrip('.')}. "
+            f"{remedy}"
+        )
+
+    def program(self, job: Job) -> list[str]:
+        """Return the command that runs *job* in an image."""
+        if self.code == "image":
+            program = ["-m", "airflow_provider_dbnd.core.execute"]
+        else:
+            program = ["-c", inspect.getsource(bootstrap)]
+        return [self.python, *program, *job.arguments()]
+
+
+def local_folder(store: ArtifactStore) -> str | None:
+    """Return the folder of a store on the local disk, made if it is not there."""
+    if store.medium != "local":
+        return None
+    folder = store.url.removeprefix("file://")
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+def _failure(manifest: Manifest, job: str) -> TaskFailedError:
+    error = manifest.error or {}
+    return TaskFailedError(
+        f"task {manifest.identity.task_id!r} failed in job {job}: {error.get('type')}: "
+        f"{error.get('message')}\n{error.get('traceback', '').rstrip()}"
+    )
+
+
+def _skip(manifest: Manifest) -> Exception:
+    from airflow.providers.common.compat.sdk import AirflowSkipException
+
+    skipped: Exception = AirflowSkipException((manifest.error or {}).get("message", ""))
+    return skipped
