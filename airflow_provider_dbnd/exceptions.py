@@ -8,6 +8,7 @@
     |- FormatNotFoundError(LookupError)       no format for this type or extension
     |- FormatError(ValueError)                a value does not survive the format, or a file cannot be read
     |- MissingDependencyError(ImportError)    an optional library is not installed
+    |- FingerprintError(ValueError)           a function's code cannot be told from another version of it
     |- StoreError(OSError)                    the artifact store refused a read or a write
     |  |- ArtifactNotFoundError(FileNotFoundError)
     |  `- ArtifactCorruptedError              bytes or content differ from what the reference promises
@@ -52,6 +53,10 @@ class FormatError(DbndError, ValueError):
 
 class MissingDependencyError(DbndError, ImportError):
     """An optional library is not installed; the message carries the install command."""
+
+
+class FingerprintError(DbndError, ValueError):
+    """A function's code has no fingerprint, so that no result of it can be reused."""
 
 
 class StoreError(DbndError, OSError):

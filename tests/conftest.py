@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.records import Records
+
 ROOT = Path(__file__).parent.parent
 HOME = tempfile.mkdtemp(prefix="dbnd-airflow-")
 DAGS = os.path.join(HOME, "dags")
@@ -83,3 +85,9 @@ def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     url = str(tmp_path / "store")
     monkeypatch.setenv("DBND_STORE", url)
     return url
+
+
+@pytest.fixture
+def records() -> type[Records]:
+    """``records(dag_run)`` reads what the run left in the metadata DB."""
+    return Records

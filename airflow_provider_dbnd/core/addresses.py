@@ -22,7 +22,7 @@ _WORDS = ("run", "as_of", "partition", "tag")
 _LATEST = "latest"
 _SEGMENT = re.compile(r"(?P<name>[^/\[\]]+)(?P<parts>(?:\[[^\[\]]+\])*)")
 _PART = re.compile(r"\[([^\[\]]+)\]")
-_DAY = re.compile(r"\d{4}-\d\d-\d\d\b")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]|$)")
 _FORM = "expected PIPELINE/TASK/OUTPUT[@VERSION], such as drift/prepare/result_1@tag:prod"
 
 

@@ -3,53 +3,70 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.filesystem import Location, parse
+from airflow_provider_dbnd.core.parts import LISTING
 
 _MAGIC = re.compile(r"[*?\[]")
-#: Files that Spark, Hadoop and Dask leave beside the data.
-_MARKERS = {"_SUCCESS", "_metadata", "_common_metadata", "_temporary", "_committed", "_started"}
+#: Files that Spark, Hadoop and Dask leave beside the data, and our own list of a folder's parts.
+_MARKERS = {
+    "_SUCCESS",
+    "_metadata",
+    "_common_metadata",
+    "_temporary",
+    "_committed",
+    "_started",
+    LISTING,
+}
 
 
 def files(uri: str, open_filesystem: Callable[[str], tuple[Any, str]]) -> list[str]:
     """Return the URIs of the files *uri* means, sorted; empty if there are none."""
+    return list(found(uri, open_filesystem))
+
+
+def found(
+    uri: str, open_filesystem: Callable[[str], tuple[Any, str]]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the URIs of the files *uri* means, sorted, with what the file system says of each."""
     where = parse(uri)
     if where.scheme in ("http", "https"):
-        return [uri]
+        return {uri: {}}
     fs, path = open_filesystem(uri)
-    found = _kind(fs, path)
-    if found == "file":
-        return [uri]
-    if found == "directory":
-        return _below(fs, path, where)
+    info = _info(fs, path)
+    if info is not None:
+        return _below(fs, path, where) if info["type"] == "directory" else {uri: info}
     if not _MAGIC.search(path):
-        return []
-    matches = fs.glob(path, detail=True)
-    names: list[str] = []
-    for name, info in sorted(matches.items()):
+        return {}
+    files: dict[str, Mapping[str, Any]] = {}
+    for name, match in fs.glob(path, detail=True).items():
         if _hidden(name.rstrip("/").rpartition("/")[2]):
             continue
-        names += _below(fs, name, where) if info["type"] == "directory" else [_uri(where, name)]
-    return sorted(set(names))
+        if match["type"] == "directory":
+            files |= _below(fs, name, where)
+        else:
+            files[_uri(where, name)] = match
+    return dict(sorted(files.items()))
 
 
-def _kind(fs: Any, path: str) -> str | None:
+def _info(fs: Any, path: str) -> Mapping[str, Any] | None:
     try:
-        return str(fs.info(path)["type"])
+        info: Mapping[str, Any] = fs.info(path)
     except FileNotFoundError:
         return None
+    return info
 
 
-def _below(fs: Any, folder: str, where: Location) -> list[str]:
+def _below(fs: Any, folder: str, where: Location) -> dict[str, Mapping[str, Any]]:
     root = folder.strip("/")
-    names = []
+    files: dict[str, Mapping[str, Any]] = {}
     for name, info in fs.find(folder, detail=True).items():
         parts = name.strip("/")[len(root) :].strip("/").split("/")
         if info["type"] == "file" and parts[-1] and not any(map(_hidden, parts)):
-            names.append(_uri(where, name))
-    return sorted(names)
+            files[_uri(where, name)] = info
+    return dict(sorted(files.items()))
 
 
 def _hidden(name: str) -> bool:

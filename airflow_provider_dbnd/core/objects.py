@@ -65,6 +65,18 @@ class Objects(Protocol):
     def walk(self, path: str) -> Iterator[tuple[str, int, float]]:
         """Yield path, size and modification time of what is below folder *path*."""
 
+    def move(self, source: str, path: str) -> None:
+        """Make object *source* the object *path*; ``FileExistsError`` if that is taken.
+
+        Where objects cannot be renamed *source* stays there as well.
+        """
+
+    def files(self, folder: str) -> dict[str, int]:
+        """Return name and size of each object right in *folder*."""
+
+    def delete_folder(self, folder: str) -> None:
+        """Remove all that is below *folder*, if there is anything."""
+
 
 class LocalObjects:
     """Files below *root*; written aside, then linked to their name in one step."""
@@ -102,7 +114,7 @@ class LocalObjects:
         """Copy *local* over *path*: readers see the old bytes or the new ones."""
         folder, name = os.path.split(path)
         os.makedirs(folder, exist_ok=True)
-        aside = os.path.join(folder, f".{name[:100]}.{_mark()}")
+        aside = os.path.join(folder, f".{name[:100]}.{mark()}")
         try:
             shutil.copyfile(local, aside)
             _sync(aside)
@@ -147,6 +159,17 @@ class LocalObjects:
                     found = entry.stat()
                     yield entry.path, found.st_size, found.st_mtime
 
+    def move(self, source: str, path: str) -> None:  # noqa: D102
+        self.create(source, path)
+
+    def files(self, folder: str) -> dict[str, int]:  # noqa: D102
+        with os.scandir(folder) as entries:
+            return {each.name: each.stat().st_size for each in entries if each.is_file()}
+
+    def delete_folder(self, folder: str) -> None:  # noqa: D102
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
     def _create_from_elsewhere(self, local: str, path: str) -> None:
         with self.staging("") as aside:
             shutil.copyfile(local, aside)
@@ -154,7 +177,7 @@ class LocalObjects:
             _link(aside, path)
 
     def _aside(self, suffix: str = "") -> str:
-        return os.path.join(self.root, STAGING, _mark() + suffix)
+        return os.path.join(self.root, STAGING, mark() + suffix)
 
     def _write_aside(self, data: bytes) -> str:
         aside = self._aside()
@@ -183,7 +206,7 @@ class RemoteObjects:
 
     @contextlib.contextmanager
     def staging(self, suffix: str) -> Iterator[str]:  # noqa: D102
-        with tempfile.TemporaryDirectory(prefix=f"dbnd.{_mark()}.") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"dbnd.{mark()}.") as folder:
             yield os.path.join(folder, "staged" + suffix)
 
     def create(self, local: str, path: str) -> None:  # noqa: D102
@@ -213,12 +236,30 @@ class RemoteObjects:
             self.fs.rm_file(path)
 
     def walk(self, path: str) -> Iterator[tuple[str, int, float]]:  # noqa: D102
-        for _, _, files in self.fs.walk(path, detail=True):
+        for _, folders, files in self.fs.walk(path, detail=True):
+            # What is being written there is no object yet.
+            folders.pop(STAGING, None)
             for name, found in files.items():
                 # A zero-byte object that ends in a slash stands for a folder; temporary names
                 # of stores that rename start with a dot.
                 if name and not name.startswith("."):
                     yield found["name"], int(found["size"]), modified(found)
+
+    def move(self, source: str, path: str) -> None:  # noqa: D102
+        if self.size(path) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        transfer.move(self.fs, source, path)
+
+    def files(self, folder: str) -> dict[str, int]:  # noqa: D102
+        return {
+            found["name"].rstrip("/").rpartition("/")[2]: int(found["size"])
+            for found in self.fs.ls(folder, detail=True)
+            if found["type"] != "directory" and not found["name"].endswith("/")
+        }
+
+    def delete_folder(self, folder: str) -> None:  # noqa: D102
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(folder, recursive=True)
 
 
 def modified(info: Mapping[str, Any]) -> float:
@@ -237,7 +278,7 @@ def modified(info: Mapping[str, Any]) -> float:
     return 0.0
 
 
-def _mark() -> str:
+def mark() -> str:
     """Return a new name that tells who writes: host, process, time. For a later clean-up."""
     host = socket.gethostname()[:60].replace("/", "_")
     return f"{host}.{os.getpid()}.{int(time.time())}.{next(_serial)}{secrets.token_hex(4)}"

@@ -44,7 +44,8 @@ class Packer:
     def _argument(self, spec: Input, value: Value) -> dict[str, Any]:
         hidden = value.hidden or spec.declaration.hidden
         if hidden and not is_reference(value.value):
-            if value.source == "default":
+            # A pipeline's default has that source as well, and the function's may be another.
+            if value.source == "default" and value.value == spec.default:
                 return {"default": True}
             return {"variable": environment_variable(self._identity.task_id, spec.name)}
         return {

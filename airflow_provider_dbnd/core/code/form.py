@@ -103,7 +103,7 @@ class _Builder(ast.NodeVisitor):
         self.out: list[str] = []
         self._imports = imports
         self._scopes: list[Scope] = []
-        self._numbers: dict[tuple[int, str], int] = {}
+        self._locals = 0
         self._without_defaults = () if defaults else roots
         self._annotation = False
         self._words, self._keep_all = _words(roots)
@@ -174,8 +174,10 @@ class _Builder(ast.NodeVisitor):
         if kept:
             self.out.append(f"name:{name} ")
         else:
-            number = self._numbers.setdefault((id(scope), name), len(self._numbers))
-            self.out.append(f"local:{number} ")
+            if name not in scope.numbers:
+                scope.numbers[name] = self._locals
+                self._locals += 1
+            self.out.append(f"local:{scope.numbers[name]} ")
 
     def visit_Name(self, node: ast.Name) -> None:
         storing = not isinstance(node.ctx, ast.Load)

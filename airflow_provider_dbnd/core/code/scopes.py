@@ -35,7 +35,7 @@ class Scope:
     """The names bound in one scope.
 
     ``kept`` are those that code outside can see: parameters and the names of functions and classes.
-    ``imports`` are those that only an import binds.
+    ``imports`` are those that only an import binds. ``numbers`` are what the others are called.
     """
 
     kind: Literal["function", "class"]
@@ -45,6 +45,7 @@ class Scope:
     global_: set[str] = field(default_factory=set)
     nonlocal_: set[str] = field(default_factory=set)
     stars: list[str] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
 
 
 def scope_of(node: Function | ast.ClassDef | Comprehension) -> Scope:

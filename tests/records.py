@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 
 class Records:
     """XComs and rendered fields of one DAG run."""
@@ -50,9 +48,3 @@ class Records:
             rows = query.all()
             session.expunge_all()
             return list(rows)
-
-
-@pytest.fixture
-def records() -> type[Records]:
-    """``records(dag_run)`` reads what the run left in the metadata DB."""
-    return Records

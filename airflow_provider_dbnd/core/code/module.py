@@ -1,0 +1,90 @@
+"""A module of the project: its names, its source, and how both are found."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from airflow_provider_dbnd.core.code.project import is_inside, is_outside_package
+from airflow_provider_dbnd.core.code.scopes import Imported
+from airflow_provider_dbnd.core.code.source import Source, source_of
+from airflow_provider_dbnd.exceptions import FingerprintError
+
+
+@dataclass(frozen=True)
+class Module:
+    """A loaded module of the project, by the namespace its functions see."""
+
+    names: Mapping[str, Any]
+    file: str
+
+    @cached_property
+    def source(self) -> Source:
+        """The module's source file as it is now."""
+        return source_of(self.file, self.names)
+
+    @cached_property
+    def label(self) -> str:
+        """The module's name for people, the same however its file was loaded."""
+        name = str(self.names.get("__name__", ""))
+        stem = os.path.splitext(os.path.basename(self.file))[0]
+        return name if "." in name or stem == "__init__" else stem
+
+    @cached_property
+    def root(self) -> str:
+        """The folder from which the module is imported."""
+        folder = os.path.dirname(os.path.abspath(self.file))
+        for _ in range(self.label.count(".") + self.file.endswith("__init__.py")):
+            folder = os.path.dirname(folder)
+        return folder
+
+    def absolute(self, name: str) -> str:
+        """Return the full name of a module imported here."""
+        package = self.names.get("__package__") or str(self.names.get("__name__", ""))
+        return importlib.util.resolve_name(name, package) if name.startswith(".") else name
+
+
+def module_of(names: Mapping[str, Any]) -> Module | None:
+    """Return the project's module with these names, or None for one from outside."""
+    file = names.get("__file__")
+    if not isinstance(file, str) or not is_inside(file) or not file.endswith(".py"):
+        return None
+    return Module(names, file)
+
+
+def loaded(module: Module, imported: Imported) -> ModuleType | str:
+    """Return the module of the project that an import inside a function takes from.
+
+    For one from outside, or that is not there, return its name.
+    """
+    start = module.absolute(imported.start)
+    if not start.startswith(".") and is_outside_package(start.partition(".")[0]):
+        return start
+    for name in map(module.absolute, imported.modules):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            return f"absent {start}"
+        except Exception as exc:
+            raise FingerprintError(
+                f"{module.label} imports {name} in a function, and that fails: {exc!r}."
+            ) from exc
+    return sys.modules[start]
+
+
+def submodule(module: ModuleType, name: str) -> ModuleType | None:
+    """Return a submodule that ``from package import name`` would find."""
+    full = f"{module.__name__}.{name}"
+    if full not in sys.modules and getattr(module, "__path__", None) is not None:
+        try:
+            importlib.import_module(full)
+        except ModuleNotFoundError:
+            return None
+    return sys.modules.get(full)

@@ -1,0 +1,480 @@
+"""Outputs of past runs: found by what names a version, loaded when asked for.
+
+A version is one output of a task in one run: of its last attempt, where that succeeded. Finding one
+reads manifests only, as few as the question allows (see :mod:`.history`): ``run`` those of one task
+in one run, ``tag`` one small object, the newest and ``as_of`` a few. ``partition`` and ``dates``
+read one manifest of the task for each of its runs, since the key does not tell of which date the
+data is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_dbnd.core import formats
+from airflow_provider_dbnd.core.addresses import (
+    Address,
+    Moment,
+    Selector,
+    end_of,
+    parse,
+    partition_of,
+    selector,
+    start_of,
+    time_of,
+)
+from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
+from airflow_provider_dbnd.core.attempt import current_attempt
+from airflow_provider_dbnd.core.conversion import convert, elements_of, type_text, values_of
+from airflow_provider_dbnd.core.history import (
+    Entry,
+    ended,
+    entries,
+    last_attempts,
+    newest_first,
+    readable,
+    unknown_pipeline,
+)
+from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest
+from airflow_provider_dbnd.core.parameters import Parameter
+from airflow_provider_dbnd.core.scratch import process_folder
+from airflow_provider_dbnd.core.settings import load_settings
+from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.suggestions import closest, did_you_mean
+from airflow_provider_dbnd.core.values import Decoder, select
+from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, ParameterError
+
+_SHOWN_PARTITIONS = 5
+#: ``{pipeline}/{task}/{output}/{file}``: the end of an artifact's URI, wherever its store is.
+_KEY_PARTS = 4
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Version:
+    """One output of a task in one run. Nothing is read before :meth:`load`.
+
+    ``encoded`` is the JSON of its manifest: an inline value, a reference, lists and dicts of them;
+    for a mapped task a list with that of each instance.
+    """
+
+    address: Address
+    run_id: str
+    encoded: Any
+    ended: dt.datetime
+    mapped: bool = False
+    partition: str | None = None
+    store: ArtifactStore = field(compare=False)
+
+    def load(self, type: Any = Any, *, load_options: Mapping[str, Any] | None = None) -> Any:
+        """Return the value, verified as it is read; for a mapped task a list.
+
+        :param type: what to load it as: ``polars.DataFrame``, ``Iterator[DataFrame]``, ``Path``,
+            ``Artifact``...; by default what the task returned.
+        :param load_options: of the format, such as ``{"columns": ["x"]}``.
+        """
+        reader = _Reader(self, load_options or {})
+        if self.mapped:
+            return [reader.read(each, type) for each in self.encoded]
+        return reader.read(self.encoded, type)
+
+    @property
+    def name(self) -> str:
+        """How this very version is written: ``PIPELINE/TASK/OUTPUT@RUN``."""
+        return f"{self.address}@{self.run_id}"
+
+    @property
+    def digest(self) -> str:
+        """The digest of the data: equal for equal data, whichever run made it."""
+        return data_digest(self.encoded)
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The references in it: one for a table, none for a small value."""
+        return tuple(map(Artifact.from_json, references(self.encoded)))
+
+    @property
+    def size(self) -> int | None:
+        """Bytes stored, None for a small value, which is in the manifest itself."""
+        artifacts = self.artifacts
+        return sum(artifact.size for artifact in artifacts) if artifacts else None
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of a table, of all tables where there are several."""
+        rows = [artifact.rows for artifact in self.artifacts]
+        return sum(n for n in rows if n is not None) if any(n is not None for n in rows) else None
+
+    @property
+    def type(self) -> str:
+        """The name of its type."""
+        if is_reference(self.encoded):
+            return str(self.encoded["type"])
+        return formats.type_name(type(self.encoded))
+
+    def __repr__(self) -> str:
+        rows = [] if self.rows is None else [f"{self.rows} rows"]
+        size = [] if self.size is None else [f"{self.size:,} bytes"]
+        return f"<{self.name}  {', '.join([self.type, *rows, *size, self.digest[:12]])}>"
+
+
+def load(
+    name: str,
+    type: Any = Any,
+    *,
+    run: str | None = None,
+    as_of: Moment | None = None,
+    partition: Moment | None = None,
+    dates: tuple[Moment, Moment] | None = None,
+    tag: str | None = None,
+    store: ArtifactStore | str | None = None,
+    load_options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Load an output of a past run; without a word on the version the newest.
+
+    :param name: ``pipeline/task/output``, or ``pipeline/task`` for its only output or, where there
+        are several, a dict of them. ``task[2]`` is one instance of a mapped task.
+    :param type: what to load it as (``polars.DataFrame``, ``Path``, ``Artifact``...), by default
+        what the task returned.
+    :param run: the id of a run.
+    :param as_of: what was the newest at a time; a day means its end.
+    :param partition: the partition key or the logical date it is of.
+    :param dates: first and last logical date: a dict of one value for each partition between.
+    :param tag: the version promoted to a tag, such as ``prod``.
+    :param store: URL; by default the store of the running task, of ``DBND_STORE`` or ``dbnd.toml``.
+    """
+    chosen = selector(run=run, as_of=as_of, partition=partition, tag=tag)
+    opened = open_store(store)
+    if dates is None:
+        return _whole(find(opened, *_parsed(name, chosen)), type, load_options)
+    address, chosen = _parsed(name, chosen)
+    if chosen != Selector(as_of=chosen.as_of):
+        raise ParameterError("dates name versions by themselves: leave run, partition and tag out.")
+    spans = find_dates(opened, address, dates, as_of=chosen.as_of)
+    return {text: _whole(found, type, load_options) for text, found in spans.items()}
+
+
+def find(store: ArtifactStore, address: Address, chosen: Selector) -> dict[str, Version]:
+    """Return the versions of the outputs that *address* names, by output."""
+    if address.task is None:
+        raise ParameterError(
+            f"{str(address)!r} names a pipeline: expected PIPELINE/TASK or PIPELINE/TASK/OUTPUT."
+        )
+    if chosen.tag is not None:
+        from airflow_provider_dbnd.core.tags import tagged
+
+        return tagged(store, address, chosen)
+    if chosen.run is not None:
+        return outputs_of(store, _of_run(store, address, chosen.run), address)
+    return next(history(store, address, chosen))
+
+
+def history(
+    store: ArtifactStore, address: Address, chosen: Selector | None = None
+) -> Iterator[dict[str, Version]]:
+    """Yield the versions of a task's outputs, the newest first; an error where there is none."""
+    chosen = chosen or Selector()
+    found = task_entries(store, address)
+    seen: set[str] = set()
+
+    def wanted(identity: Identity) -> bool:
+        partition = partition_of(identity)
+        seen.add(partition or "")
+        return partition == chosen.partition
+
+    attempts = newest_first(
+        store,
+        found,
+        until=chosen.as_of,
+        wanted=None if chosen.partition is None else wanted,
+    )
+    empty = True
+    for each in attempts:
+        if is_version(each.manifests, address):
+            empty = False
+            yield outputs_of(store, each.manifests, address)
+    if empty:
+        raise _no_version(address, chosen, found, seen - {""})
+
+
+def find_dates(
+    store: ArtifactStore,
+    address: Address,
+    dates: tuple[Moment, Moment],
+    *,
+    as_of: dt.datetime | None = None,
+) -> dict[str, dict[str, Version]]:
+    """Return the newest version of each partition from the first date to the last, in order."""
+    first, last = start_of(dates[0]), end_of(dates[1])
+
+    def wanted(identity: Identity) -> bool:
+        time = time_of(identity)
+        return time is not None and first <= time <= last
+
+    spans: dict[str, list[Manifest]] = {}
+    times: dict[str, dt.datetime] = {}
+    found = task_entries(store, address)
+    for attempts in newest_first(store, found, until=as_of, wanted=wanted):
+        identity = attempts.manifests[0].identity
+        text, time = partition_of(identity), time_of(identity)
+        assert text is not None
+        assert time is not None
+        if is_version(attempts.manifests, address) and text not in spans:
+            spans[text], times[text] = attempts.manifests, time
+    if not spans:
+        raise ArtifactNotFoundError(
+            f"{address} has no version between {dates[0]} and {dates[1]} in {store.url}: no "
+            "successful run of these logical dates or partitions is there."
+        )
+    return {text: outputs_of(store, spans[text], address) for text in sorted(spans, key=times.get)}  # type: ignore[arg-type]
+
+
+def task_entries(store: ArtifactStore, address: Address) -> list[Entry]:
+    """Return the manifests of a task in all runs, unread; an error where there are none."""
+    assert address.task is not None
+    wanted = key(address.task)
+    tasks: set[str] = set()
+    found = []
+    for entry in entries(store, key(RUNS, address.pipeline)):
+        tasks.add(entry.task)
+        if entry.task == wanted:
+            found.append(entry)
+    if not tasks:
+        raise unknown_pipeline(store, address.pipeline)
+    if not found:
+        raise ArtifactNotFoundError(
+            f"Pipeline {address.pipeline!r} has no task {address.task!r} in {store.url}"
+            f"{did_you_mean(address.task, map(readable, tasks))}"
+        )
+    if address.index is None:
+        return found
+    of_index = [entry for entry in found if entry.map_index == address.index]
+    if not of_index:
+        raise _no_instance(address, {entry.map_index for entry in found})
+    return of_index
+
+
+def is_version(manifests: Sequence[Manifest], address: Address) -> bool:
+    """Tell whether these attempts, one of each instance, left a result."""
+    return all(m.status == "success" for m in manifests) and _gap(manifests, address) is None
+
+
+def outputs_of(
+    store: ArtifactStore, manifests: Sequence[Manifest], address: Address
+) -> dict[str, Version]:
+    """Return the outputs *address* names out of the attempts of one task in one run."""
+    first = manifests[0]
+    mapped = first.identity.map_index >= 0 and address.index is None
+    names = list(first.outputs) if address.output is None else [address.output]
+    return {
+        name: Version(
+            store=store,
+            address=replace(address, output=name),
+            run_id=first.identity.run_id,
+            encoded=_encoded(manifests, replace(address, output=name), mapped=mapped),
+            ended=max(map(ended, manifests)),
+            mapped=mapped,
+            partition=partition_of(first.identity),
+        )
+        for name in names
+    }
+
+
+def open_store(store: ArtifactStore | str | None = None) -> ArtifactStore:
+    """Return the store of a URL, of the running task, or of the settings, in this order."""
+    if isinstance(store, ArtifactStore):
+        return store
+    attempt = current_attempt()
+    if store is None and attempt is not None and attempt.store is not None:
+        return attempt.store
+    settings = load_settings(os.getcwd())
+    return ArtifactStore(store or settings.store, storage_options=settings.storage_options)
+
+
+def references(encoded: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the references in an encoded value."""
+    if is_reference(encoded):
+        yield encoded
+    elif isinstance(encoded, list | dict):
+        for each in encoded.values() if isinstance(encoded, dict) else encoded:
+            yield from references(each)
+
+
+def data_digest(encoded: Any) -> str:
+    """Return one digest for an encoded value: that of its data, wherever and however stored."""
+    from airflow_provider_dbnd.core.digest import bytes_digest
+
+    if is_reference(encoded):
+        return str(encoded["digest"])
+    named = _replaced(encoded, lambda reference: {"digest": reference["digest"]})
+    return bytes_digest(json.dumps(named, sort_keys=True).encode())
+
+
+def in_store(store: ArtifactStore, encoded: Any) -> Any:
+    """Return an encoded value with its references leading to *store*, where it has the objects.
+
+    A manifest names objects by the URL its task knew the store by. The store may have been moved
+    or mounted elsewhere since; keys and checksums stay.
+    """
+
+    def moved(reference: Mapping[str, Any]) -> Mapping[str, Any]:
+        uri = str(reference["uri"])
+        if uri.startswith(f"{store.url}/"):
+            return reference
+        here = f"{store.url}/{'/'.join(uri.split('/')[-_KEY_PARTS:])}"
+        return {**reference, "uri": here} if store.exists(here) else reference
+
+    return _replaced(encoded, moved)
+
+
+class _Reader:
+    """Loads the parts of one version."""
+
+    def __init__(self, version: Version, load_options: Mapping[str, Any]) -> None:
+        self._version = version
+        self._declaration = Parameter(load_options=load_options)
+        self._decoder = Decoder(store=version.store, scratch=process_folder())
+
+    def read(self, encoded: Any, type_: Any) -> Any:
+        """Return the value of one encoded output."""
+        if any(True for _ in references(encoded)):
+            return self._stored(in_store(self._version.store, encoded), type_)
+        if type_ in (Any, object):
+            return encoded
+        if formats.is_data_type(type_) or type_ in (Path, Artifact):
+            raise ParameterError(
+                f"{self._version.name} is a small {type(encoded).__name__}, kept in the manifest: "
+                f"it has no file to load as {type_text(type_)}. Leave type out."
+            )
+        try:
+            return convert(encoded, type_, Parameter())
+        except ValueError as exc:
+            raise ParameterError(
+                f"{self._version.name}: expected {type_text(type_)}, got {encoded!r}. {exc}"
+            ) from exc
+
+    def _stored(self, encoded: Any, type_: Any) -> Any:
+        if is_reference(encoded):
+            return self._decoder.load(encoded, self._version.name, type_, self._declaration, "")
+        if isinstance(encoded, list):
+            types = elements_of(type_, len(encoded)) if _is_sequence(type_) else None
+            return [
+                self._stored(each, type_ if types is None else types[position])
+                for position, each in enumerate(encoded)
+            ]
+        if isinstance(encoded, dict):
+            each_type = type_ if values_of(type_) is Any else values_of(type_)
+            return {name: self._stored(each, each_type) for name, each in encoded.items()}
+        return encoded
+
+
+def _is_sequence(type_: Any) -> bool:
+    return getattr(type_, "__origin__", None) in (list, tuple)
+
+
+def _parsed(name: str, given: Selector) -> tuple[Address, Selector]:
+    address, written = parse(name)
+    if written != Selector() and given != Selector():
+        raise ParameterError(
+            f"{name!r} names a version already: leave {str(given).lstrip('@')!r} out."
+        )
+    return address, given if written == Selector() else written
+
+
+def _whole(found: Mapping[str, Version], type_: Any, load_options: Mapping[str, Any] | None) -> Any:
+    """Load one output as itself, several as a dict."""
+    values = {name: each.load(type_, load_options=load_options) for name, each in found.items()}
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def _of_run(store: ArtifactStore, address: Address, run_id: str) -> list[Manifest]:
+    assert address.task is not None
+    manifests = last_attempts(store, address.pipeline, run_id, address.task)
+    if address.index is not None:
+        chosen = [m for m in manifests if m.identity.map_index == address.index]
+        if not chosen:
+            raise _no_instance(address, {m.identity.map_index for m in manifests})
+        manifests = chosen
+    for manifest in manifests:
+        if manifest.status != "success":
+            index = manifest.identity.map_index
+            which = f"{address.task}[{index}]" if index >= 0 else address.task
+            raise ArtifactNotFoundError(
+                f"Task {which!r} is {manifest.status} in run {run_id!r} of {address.pipeline!r}: "
+                "it left no result. Choose another run."
+            )
+    gap = _gap(manifests, address)
+    if gap is not None:
+        raise ArtifactNotFoundError(
+            f"Instance {gap} of task {address.task!r} left no manifest in run {run_id!r} of "
+            f"{address.pipeline!r}: its result is not complete. Choose another run, or one instance."
+        )
+    return manifests
+
+
+def _gap(manifests: Sequence[Manifest], address: Address) -> int | None:
+    """Return the first instance of a mapped task that is missing before its last one."""
+    indexes = [m.identity.map_index for m in manifests]
+    if address.index is not None or indexes[0] < 0:
+        return None
+    return next((i for i, index in enumerate(indexes) if i != index), None)
+
+
+def _encoded(manifests: Sequence[Manifest], address: Address, *, mapped: bool) -> Any:
+    each = [_output(manifest, address) for manifest in manifests]
+    return each if mapped else each[0]
+
+
+def _output(manifest: Manifest, address: Address) -> Any:
+    assert address.output is not None
+    if address.output not in manifest.outputs:
+        raise ArtifactNotFoundError(
+            f"Task {address.task!r} of {address.pipeline!r} has no output {address.output!r} in run "
+            f"{manifest.identity.run_id!r}{did_you_mean(address.output, manifest.outputs)}"
+        )
+    return select(manifest.outputs[address.output], address.path)
+
+
+def _no_instance(address: Address, indexes: set[int]) -> ArtifactNotFoundError:
+    there = f"it has the instances 0 to {max(indexes)}" if max(indexes) >= 0 else "it is not mapped"
+    return ArtifactNotFoundError(
+        f"Task {address.task!r} of {address.pipeline!r} has no instance {address.index}: {there}."
+    )
+
+
+def _no_version(
+    address: Address, chosen: Selector, found: Sequence[Entry], partitions: set[str]
+) -> ArtifactNotFoundError:
+    what = f"{address} has no version{_said(chosen)}"
+    if chosen.partition is not None and partitions:
+        near = closest(chosen.partition, partitions)
+        shown = sorted(partitions)[-_SHOWN_PARTITIONS:] if near is None else partitions
+        return ArtifactNotFoundError(f"{what}{did_you_mean(chosen.partition, shown)}")
+    if chosen.as_of is not None:
+        oldest = min(entry.written for entry in found)
+        with contextlib.suppress(OverflowError, ValueError):
+            time = dt.datetime.fromtimestamp(oldest, dt.timezone.utc)
+            return ArtifactNotFoundError(f"{what}: its first manifest is of {time:%Y-%m-%d %T}Z.")
+    return ArtifactNotFoundError(f"{what}: no attempt of the task succeeded.")
+
+
+def _said(chosen: Selector) -> str:
+    partition = f" of partition {chosen.partition!r}" if chosen.partition else ""
+    as_of = f" as of {chosen.as_of:%Y-%m-%d %T}Z" if chosen.as_of else ""
+    return f"{partition}{as_of}"
+
+
+def _replaced(encoded: Any, change: Callable[[Mapping[str, Any]], Any]) -> Any:
+    if is_reference(encoded):
+        return change(encoded)
+    if isinstance(encoded, list):
+        return [_replaced(each, change) for each in encoded]
+    if isinstance(encoded, dict):
+        return {name: _replaced(each, change) for name, each in encoded.items()}
+    return encoded
