@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from airflow_provider_dbnd.core.artifacts import Artifact
     from airflow_provider_dbnd.core.attempt import log_duration, log_metric, log_metrics
     from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, output, parameter
+    from airflow_provider_dbnd.core.runs import Run, latest_successful
+    from airflow_provider_dbnd.core.versions import load
     from airflow_provider_dbnd.decorators.pipeline import pipeline
     from airflow_provider_dbnd.decorators.sensor import sensor
     from airflow_provider_dbnd.decorators.task import task
@@ -18,6 +20,9 @@ __version__ = "0.1.0"
 __all__ = [
     "LOGICAL_DATE",
     "Artifact",
+    "Run",
+    "latest_successful",
+    "load",
     "log_duration",
     "log_metric",
     "log_metrics",
@@ -32,6 +37,9 @@ __all__ = [
 _HOMES = {
     "LOGICAL_DATE": "core.parameters",
     "Artifact": "core.artifacts",
+    "Run": "core.runs",
+    "latest_successful": "core.runs",
+    "load": "core.versions",
     "log_duration": "core.attempt",
     "log_metric": "core.attempt",
     "log_metrics": "core.attempt",

@@ -22,6 +22,7 @@ from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve
 from airflow_provider_dbnd.core.runner import Runner, RunResult
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
 from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.engines.launch import Launcher
 from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError, ParameterError
 
 SOURCE = "--set"
@@ -84,6 +85,7 @@ def run(
             run_id=run_id,
             logical_date=date,
             parallel=parallel,
+            launch=Launcher(prepared.sources),
             listener=progress.listen,
         ).run()
     _print_errors(result, list(hidden_texts(prepared, graph)))

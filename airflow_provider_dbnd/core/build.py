@@ -24,7 +24,13 @@ from airflow_provider_dbnd.core.graph import (
     walk,
 )
 from airflow_provider_dbnd.core.parameters import MISSING, RunValue
-from airflow_provider_dbnd.core.resolution import Sources, check_keys, missing, resolve
+from airflow_provider_dbnd.core.resolution import (
+    Sources,
+    check_keys,
+    missing,
+    names_of,
+    resolve,
+)
 from airflow_provider_dbnd.core.standin import BuildParameter, StandIn, identity_checked
 from airflow_provider_dbnd.exceptions import GraphError
 
@@ -178,6 +184,6 @@ def known_parameters(definition: Definition, graph: Graph) -> dict[str, list[str
             names.append(parameter.spec.name)
     for node in graph.nodes.values():
         known.setdefault(node.id, []).extend(
-            n for n in node.call.definition.signature.inputs if n not in known.get(node.id, ())
+            n for n in names_of(node.call.definition.signature) if n not in known.get(node.id, ())
         )
     return known

@@ -22,11 +22,6 @@ _MARKERS = {
 }
 
 
-def files(uri: str, open_filesystem: Callable[[str], tuple[Any, str]]) -> list[str]:
-    """Return the URIs of the files *uri* means, sorted; empty if there are none."""
-    return list(found(uri, open_filesystem))
-
-
 def found(
     uri: str, open_filesystem: Callable[[str], tuple[Any, str]]
 ) -> dict[str, Mapping[str, Any]]:

@@ -7,6 +7,7 @@ store and nothing else of this side.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -31,8 +32,9 @@ from airflow_provider_dbnd.core.function_reference import (
     refer,
 )
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
-from airflow_provider_dbnd.core.scratch import scratch_folder
+from airflow_provider_dbnd.core.scratch import process_folder, scratch_folder
 from airflow_provider_dbnd.core.settings import Settings
+from airflow_provider_dbnd.core.spark_driver import in_driver, start_application
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.travel import Packer, unpack
 from airflow_provider_dbnd.exceptions import (
@@ -72,7 +74,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One spec that was sent. ``fingerprint`` tells whether another attempt would send the same."""
+    """One spec that was sent. ``fingerprint`` tells whether another attempt would send the same.
+
+    ``name`` is what the engine calls the job, once it is known.
+    """
 
     spec: str
     checksum: str
@@ -80,6 +85,7 @@ class Job:
     failure: str
     fingerprint: str
     options: Mapping[str, Any]
+    name: str | None = None
 
     def arguments(self) -> list[str]:
         """Return what the program that runs the job is called with."""
@@ -142,9 +148,10 @@ def run(uri: str, options: Mapping[str, Any] | None = None) -> int:
     store = ArtifactStore(document["store"], storage_options=document["storage_options"])
     identity = Identity(**document["identity"])
     _check_versions(document)
-    definition = find_definition(
-        FunctionReference(**document["function"]), os.environ.get("DBND_PROJECT")
-    )
+    reference, project = FunctionReference(**document["function"]), os.environ.get("DBND_PROJECT")
+    definition = find_definition(reference, project)
+    if in_driver():
+        _start_application(document, reference, project, definition, store)
     spec = TaskSpec(
         identity=identity,
         arguments=unpack(definition, document["arguments"], identity.task_id),
@@ -164,6 +171,24 @@ def run(uri: str, options: Mapping[str, Any] | None = None) -> int:
             raise
         return 1
     return 0
+
+
+def _start_application(
+    document: Mapping[str, Any],
+    reference: FunctionReference,
+    project: str | None,
+    definition: Definition,
+    store: ArtifactStore,
+) -> None:
+    archives = [
+        store.fetch(archive["uri"], into=process_folder())
+        for archive in document["code"]["archives"]
+        if archive["kind"] != "libraries"
+    ]
+    file, module = reference.file, inspect.unwrap(definition.function).__module__
+    beside = os.path.dirname(file) if file else ""
+    folder = os.path.join(project, *beside.split("/")) if project and beside else None
+    start_application(archives, folder, module if file else None)
 
 
 def job_name() -> str:
@@ -229,8 +254,6 @@ def _place(identity: Identity) -> tuple[str, ...]:
 
 
 def _file(definition: Definition) -> str:
-    import inspect
-
     return str(inspect.unwrap(definition.function).__code__.co_filename)
 
 

@@ -278,6 +278,12 @@ def modified(info: Mapping[str, Any]) -> float:
     return 0.0
 
 
+def version_of(info: Mapping[str, Any]) -> str:
+    """Return what changes when the object that fsspec's *info* is of gets other content."""
+    named = (info[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if info.get(name))
+    return f"{info.get('size')} {next(named, modified(info))}"
+
+
 def mark() -> str:
     """Return a new name that tells who writes: host, process, time. For a later clean-up."""
     host = socket.gethostname()[:60].replace("/", "_")

@@ -70,9 +70,7 @@ class Listing:
         stored = json.loads(data)
         if stored["version"] != _VERSION:
             raise ValueError(f"version {stored['version']!r}, expected {_VERSION}")
-        return cls(
-            parts=tuple(Part(**part) for part in stored["parts"]), schema=stored["schema"]
-        )
+        return cls(parts=tuple(Part(**part) for part in stored["parts"]), schema=stored["schema"])
 
 
 def listing_checksum(data: bytes) -> str:

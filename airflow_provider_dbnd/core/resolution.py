@@ -6,6 +6,7 @@ The order is :data:`PRECEDENCE`, highest first. Keys are ``param`` for the run's
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -14,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_dbnd.core.conversion import convert, type_text
-from airflow_provider_dbnd.core.parameters import MISSING
+from airflow_provider_dbnd.core.parameters import MISSING, Parameter
 from airflow_provider_dbnd.core.settings import Layer, Settings
-from airflow_provider_dbnd.core.signature import Input
+from airflow_provider_dbnd.core.signature import Input, Signature
 from airflow_provider_dbnd.core.suggestions import closest, did_you_mean
 from airflow_provider_dbnd.exceptions import ParameterError
 
@@ -117,6 +118,31 @@ def resolve(task: str, spec: Input, given: Any, sources: Sources) -> Value | Non
     wanted = Wanted(task=task, spec=spec, given=given, sources=sources)
     found = next((v for lookup in PRECEDENCE if (v := lookup(wanted)) is not None), None)
     return replace(found, hidden=True) if found and spec.declaration.hidden else found
+
+
+#: Every task has it besides its own parameters: the engine it runs on.
+ENGINE = "engine"
+
+_ENGINE = Input(
+    name=ENGINE,
+    annotation=str,
+    default=MISSING,
+    declaration=Parameter(),
+    kind=inspect.Parameter.KEYWORD_ONLY,
+)
+
+
+def engine_wanted(task: str, signature: Signature, sources: Sources) -> str | None:
+    """Return the engine that the run, the environment or a file names for *task*, like a parameter."""
+    if ENGINE in signature.inputs:
+        return None  # it is the task's own parameter
+    value = resolve(task, _ENGINE, MISSING, sources)
+    return None if value is None else str(value.value)
+
+
+def names_of(signature: Signature) -> list[str]:
+    """Return what can be set of a task: its parameters, and the engine."""
+    return list(dict.fromkeys((*signature.inputs, ENGINE)))
 
 
 def missing(task: str, spec: Input, sources: Sources, *, kind: str = "task") -> ParameterError:

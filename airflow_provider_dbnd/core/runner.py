@@ -99,6 +99,7 @@ class RunResult:
         return self._load()
 
 
+Launch = Callable[[TaskSpec, Definition], Manifest]
 Listener = Callable[[str, Node, "Outcome | None"], None]
 
 
@@ -112,6 +113,7 @@ class Runner:
     """Runs one graph.
 
     :param parallel: how many tasks may run at once, each in a thread of this process.
+    :param launch: runs one attempt; by default in this process.
     :param listener: called with ("started" | "finished", node, outcome) as tasks go.
     """
 
@@ -124,12 +126,14 @@ class Runner:
         run_id: str | None = None,
         logical_date: str | None = None,
         parallel: int = 1,
+        launch: Launch = execute,
         listener: Listener | None = None,
     ) -> None:
         self.graph, self.sources, self.store = graph, sources, store
         self.run_id = run_id or new_run_id()
         self.logical_date = logical_date or dt.datetime.now(dt.timezone.utc).date().isoformat()
         self._parallel = parallel
+        self._launch = launch
         self._listen = listener
         self._outcomes: dict[str, Outcome] = {}
         self._running: dict[str, list[Future[Manifest]]] = {}
@@ -212,7 +216,7 @@ class Runner:
         for number in range(1, tries + 1):
             spec = self._spec(node, given, index, number)
             try:
-                return execute(spec, _polling(definition, node.id))
+                return self._launch(spec, _polling(definition, node.id))
             except (ParameterError, SignatureError):
                 raise  # the next try would be the same
             except Exception as exc:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from airflow_provider_dbnd.core.addresses import Address, partition_of
@@ -17,25 +19,30 @@ from airflow_provider_dbnd.core.history import (
     newest_run,
     newest_runs,
     read_all,
-    readable,
     started,
     unknown_pipeline,
     unknown_run,
+    unknown_task,
 )
 from airflow_provider_dbnd.core.manifest import RUNS, Manifest, ParameterRecord, Status
 from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.suggestions import did_you_mean
-from airflow_provider_dbnd.core.versions import Version, open_store, outputs_of
+from airflow_provider_dbnd.core.versions import (
+    Version,
+    is_version,
+    open_store,
+    outputs_of,
+    task_entries,
+)
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, DbndError, ParameterError
 
 #: In place of a run's id: the run whose last attempt ended last.
 LATEST = "latest"
 
 
-class TaskRun(Mapping[int, "TaskRun"]):
+class TaskRun:
     """A task in a past run: the last attempt of it or, mapped, of each of its instances.
 
-    Indexing gives one instance: ``run["describe"][2].metrics``.
+    An index gives one instance, ``run["describe"][2].metrics``, and iterating all of them.
     """
 
     def __init__(
@@ -44,7 +51,7 @@ class TaskRun(Mapping[int, "TaskRun"]):
         self._store, self.manifests, self.attempts = store, manifests, attempts
         identity = manifests[0].identity
         self.name = identity.task_id
-        self.mapped = len(manifests) > 1 or identity.map_index >= 0
+        self.mapped = identity.map_index >= 0
 
     @property
     def status(self) -> Status:
@@ -96,20 +103,17 @@ class TaskRun(Mapping[int, "TaskRun"]):
         return next((m.error for m in self.manifests if m.status == "failed"), None)
 
     def __getitem__(self, index: int) -> TaskRun:
-        for manifest in self.manifests:
-            if self.mapped and manifest.identity.map_index == index:
-                return _Instance(self._store, [manifest])
-        there = f"instances {', '.join(map(str, self))}" if self.mapped else "it is not mapped"
-        raise ArtifactNotFoundError(f"Task {self.name!r} has no instance {index}: {there}.")
+        for instance in self:
+            if instance._index == index:
+                return instance
+        there = f"instances 0 to {self.manifests[-1].identity.map_index}"
+        raise ArtifactNotFoundError(
+            f"Task {self.name!r} has no instance {index}: "
+            f"{there if self.mapped else 'it is not mapped'}."
+        )
 
-    def __iter__(self) -> Iterator[int]:
-        return (m.identity.map_index for m in self.manifests if self.mapped)
-
-    def __len__(self) -> int:
-        return len(self.manifests) if self.mapped else 0
-
-    def __bool__(self) -> bool:
-        return True
+    def __iter__(self) -> Iterator[TaskRun]:
+        return (_Instance(self._store, [m]) for m in self.manifests if self.mapped)
 
     def __repr__(self) -> str:
         lines = [f"<{self.name}  {self.status}, {self.seconds:.2f} s>"]
@@ -125,8 +129,8 @@ class TaskRun(Mapping[int, "TaskRun"]):
     def _one(self, what: str) -> Manifest:
         if self.mapped and self._index is None:
             raise ParameterError(
-                f"Task {self.name!r} is mapped: each of its {len(self)} instances has {what} of its "
-                f"own, run[{self.name!r}][0].{what}."
+                f"Task {self.name!r} is mapped: each of its {len(self.manifests)} instances has "
+                f"{what} of its own, run[{self.name!r}][0].{what}."
             )
         return self.manifests[0]
 
@@ -158,6 +162,15 @@ class Run:
     ) -> None:
         self.pipeline = pipeline
         self._run_id, self._given_store = run_id, store
+        self._manifests: list[Manifest] | None = None
+
+    @classmethod
+    def _of(cls, store: ArtifactStore, manifests: list[Manifest]) -> Run:
+        """Make a run of manifests that were read already."""
+        identity = manifests[0].identity
+        run = cls(identity.pipeline, identity.run_id, store=store)
+        run._manifests = manifests
+        return run
 
     @functools.cached_property
     def store(self) -> ArtifactStore:
@@ -172,21 +185,22 @@ class Run:
     @functools.cached_property
     def tasks(self) -> Mapping[str, TaskRun]:
         """The tasks that left a manifest, in the order they started; their data stays unread."""
-        found: dict[str, list[Manifest]] = {}
-        for _, manifest in read_all(self.store, self._entries):
-            found.setdefault(manifest.identity.task_id, []).append(manifest)
-        tasks = (self._task(manifests) for manifests in found.values())
+        if self._manifests is None:
+            self._manifests = [manifest for _, manifest in read_all(self.store, self._entries)]
+        found: dict[str, list[Manifest]] = defaultdict(list)
+        for manifest in self._manifests:
+            found[manifest.identity.task_id].append(manifest)
+        tasks = map(self._task, found.values())
         return {task.name: task for task in sorted(tasks, key=lambda task: task.started)}
 
     def __getitem__(self, task: str) -> TaskRun:
-        if "tasks" in self.__dict__:
-            if task in self.tasks:
-                return self.tasks[task]
-            raise self._unknown_task(task)
-        wanted = key(task)
-        manifests = [m for _, m in read_all(self.store, self._of_task(wanted))]
+        if self._manifests is None:
+            wanted = [entry for entry in self._entries if entry.task == key(task)]
+            manifests = [manifest for _, manifest in read_all(self.store, wanted)]
+        else:
+            manifests = [m for m in self._manifests if m.identity.task_id == task]
         if not manifests:
-            raise self._unknown_task(task)
+            raise unknown_task(self.store, self.pipeline, self.id, task)
         return self._task(manifests)
 
     @property
@@ -252,7 +266,7 @@ class Run:
         )
         width = max(map(len, self.tasks))
         for name, task in self.tasks.items():
-            instances = f"  {len(task)} instances" if task.mapped else ""
+            instances = f"  {len(task.manifests)} instances" if task.mapped else ""
             outputs = ", ".join(task.outputs)
             error = f"  {task.error['type']}: {task.error['message']}" if task.error else ""
             line = f"  {name:{width}}  {task.status}  {task.seconds:.2f} s{instances}  {outputs}{error}"
@@ -268,15 +282,6 @@ class Run:
         if not found:
             raise unknown_run(self.store, self.pipeline, self.id)
         return found
-
-    def _of_task(self, wanted: str) -> list[Entry]:
-        return [entry for entry in self._entries if entry.task == wanted]
-
-    def _unknown_task(self, task: str) -> ArtifactNotFoundError:
-        known = {readable(entry.task) for entry in self._entries}
-        return ArtifactNotFoundError(
-            f"Run {self.id!r} of {self.pipeline!r} has no task {task!r}{did_you_mean(task, known)}"
-        )
 
     def _task(self, manifests: list[Manifest]) -> TaskRun:
         return TaskRun(self.store, last_of_each(manifests), attempts=len(manifests))
@@ -298,10 +303,8 @@ def latest_successful(
     :param store: URL; by default the store of the running task, of ``DBND_STORE`` or ``dbnd.toml``.
     """
     opened = open_store(store)
-    prefix = key(RUNS, pipeline) if task is None else key(RUNS, pipeline)
-    found = list(entries(opened, prefix))
-    if not found:
-        raise unknown_pipeline(opened, pipeline)
+    wanted = Address(pipeline=pipeline, task=task)
+    found = task_entries(opened, wanted) if task else entries(opened, key(RUNS, pipeline))
     seen: set[str] = set()
     for attempts in newest_first(opened, found):
         run_id = attempts.manifests[0].identity.run_id
@@ -309,16 +312,31 @@ def latest_successful(
             continue
         seen.add(run_id)
         run = Run(pipeline, run_id, store=opened)
-        if run.status == "success":
+        if is_version(attempts.manifests, wanted) if task else run.status == "success":
             return run
-    raise ArtifactNotFoundError(f"Pipeline {pipeline!r} has no successful run in {opened.url}.")
+    if not seen:
+        raise unknown_pipeline(opened, pipeline)
+    what = (
+        f"run of {pipeline!r} in which {task!r} succeeded"
+        if task
+        else f"successful run of {pipeline!r}"
+    )
+    raise ArtifactNotFoundError(
+        f"Store {opened.url} has no {what}: none of {len(seen)} runs is one."
+    )
 
 
-def recent_runs(
-    store: ArtifactStore, pipeline: str | None = None, *, limit: int
-) -> list[Run]:
-    """Return the newest runs, of one pipeline or of all; only their manifests are read."""
-    raise NotImplementedError(newest_runs, limit, pipeline, store)
+def recent_runs(store: ArtifactStore, pipeline: str | None = None, *, limit: int) -> list[Run]:
+    """Return the newest runs, of one pipeline or of all, the last written first.
+
+    Only the manifests of these are read; one that is damaged is named in a warning.
+    """
+    newest = newest_runs(store, pipeline)[:limit]
+    found = chain.from_iterable(entries(store, run.prefix) for run in newest)
+    manifests: dict[str, list[Manifest]] = {run.prefix: [] for run in newest}
+    for entry, manifest in read_all(store, found, skip_damaged=True):
+        manifests[entry.run_prefix].append(manifest)
+    return [Run._of(store, each) for each in manifests.values() if each]
 
 
 def _status(manifests: list[Manifest]) -> Status:

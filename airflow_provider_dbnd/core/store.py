@@ -4,7 +4,8 @@ An object's key names its bytes, so a key always means the same bytes and two wr
 agree. That makes one rule enough for every store and every failure: after a conflict or an error,
 look at what is there; the same size, and where in doubt the same bytes, is success. Nothing
 half-written is ever found under a key: local files are written aside and linked, remote objects
-appear when their last part is there.
+appear when their last part is there. A folder of many files is one object too, once the list of its
+files is there (see :mod:`~airflow_provider_dbnd.core.parts`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from airflow_provider_dbnd.core.filesystem import (
     parse,
     redact,
 )
-from airflow_provider_dbnd.core.objects import LocalObjects, Objects, RemoteObjects
+from airflow_provider_dbnd.core.folders import Folders
+from airflow_provider_dbnd.core.objects import LocalObjects, Objects, RemoteObjects, version_of
+from airflow_provider_dbnd.core.parts import LISTING, PARTS_SCHEME
 from airflow_provider_dbnd.core.store_errors import (
     is_full,
     missing_container,
@@ -71,6 +74,15 @@ class Fetched:
     """A user's input as a local file."""
 
     path: str
+    checksum: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """A user's input that was not read here. ``checksum`` covers names, sizes and versions."""
+
+    uris: tuple[str, ...]
     checksum: str
     size: int
 
@@ -115,6 +127,11 @@ class ArtifactStore:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_filesystems": {}}
 
+    @property
+    def folders(self) -> Folders:
+        """Artifacts that are folders of many files."""
+        return Folders(self)
+
     def uri(self, key: str) -> str:
         """Return the URI of *key*."""
         if not all(map(_PART.fullmatch, key.split("/"))):
@@ -142,7 +159,7 @@ class ArtifactStore:
         uri = self.uri(key)
         size = os.path.getsize(local_path)
         with store_errors(uri, "write"):
-            objects, path = self._at(uri)
+            objects, path = self.locate(uri)
             # A round trip that saves an upload is worth it only if the upload is longer.
             ask = self.medium == "remote" and size >= _ASK_FIRST
             found = objects.size(path) if ask else None
@@ -170,7 +187,7 @@ class ArtifactStore:
         """
         uri = self.uri(key)
         with store_errors(uri, "write"):
-            objects, path = self._at(uri)
+            objects, path = self.locate(uri)
             try:
                 if overwrite:
                     objects.replace_bytes(data, path)
@@ -192,23 +209,27 @@ class ArtifactStore:
     def get_bytes(self, key_or_uri: str) -> bytes:
         """Return the bytes of a small object."""
         uri = self._uri_of(key_or_uri)
-        with self._reading(uri):
-            objects, path = self._at(uri)
+        with self.reading(uri):
+            objects, path = self.locate(uri)
             return objects.read(path)
 
     def exists(self, key_or_uri: str) -> bool:
-        """Tell whether the object is there."""
+        """Tell whether the object is there, be it a file or a folder with its list."""
         uri = self._uri_of(key_or_uri)
         with store_errors(uri, "look at"):
-            objects, path = self._at(uri)
-            return objects.size(path) is not None
+            objects, path = self.locate(uri)
+            if objects.size(path) is not None:
+                return True
+            # A record is no folder, and is asked for again and again while a job runs.
+            listing = None if path.endswith(".json") else objects.size(f"{path}/{LISTING}")
+            return listing is not None
 
     def list(self, prefix: str = "") -> Iterator[Info]:
         """Yield the objects below folder *prefix*, in no order, a folder at a time."""
         uri = self.uri(prefix) if prefix else self.url
         with store_errors(uri, "list"):
-            objects, path = self._at(uri)
-            _, root = self._at(self.url)
+            objects, path = self.locate(uri)
+            _, root = self.locate(self.url)
             for found, size, mtime in objects.walk(path):
                 # fsspec drops or adds a leading slash as it likes.
                 name = found.lstrip("/")[len(root.strip("/")) :].lstrip("/")
@@ -218,7 +239,7 @@ class ArtifactStore:
         """Remove the object; nothing happens if it is not there."""
         uri = self.uri(key)
         with store_errors(uri, "delete"):
-            objects, path = self._at(uri)
+            objects, path = self.locate(uri)
             objects.delete(path)
 
     def fetch(
@@ -226,14 +247,17 @@ class ArtifactStore:
     ) -> str:
         """Return a local path of the object at *uri*, verified: its own one, or a copy in *into*.
 
-        :param size: expected bytes. :param checksum: verified here if it starts with ``blake3:``.
+        :param size: expected bytes. :param checksum: verified here if it starts with ``blake3:``, or
+            with ``parts:``, which is that of a folder.
         """
         where = parse(uri)
-        with self._reading(uri, size, checksum):
+        if checksum is not None and checksum.startswith(PARTS_SCHEME):
+            return self.folders.fetch(uri, checksum=checksum, size=size, into=into)
+        with self.reading(uri, size, checksum):
             if where.scheme == "file":
                 local, got = where.path, _regular_size(where.path)
             else:
-                local, got = self._download(uri, into, size)
+                local, got = self.download(uri, into, size)
         self._expect_size(uri, got, got if size is None else size)
         _verify_checksum(uri, local, checksum)
         log.info("read %s (%d bytes)", redact(uri), got)
@@ -253,37 +277,99 @@ class ArtifactStore:
 
         :param base: folder or URL that relative paths start from.
         """
-        found: builtins.list[str] = []
-        for each in [uris] if isinstance(uris, str) else uris:
-            uri = absolute(each, base)
-            with store_errors(uri, "look at"):
-                files = inputs.files(uri, self._filesystem)
-            if not files:
-                raise ArtifactNotFoundError(
-                    f"{redact(each)!r} matches no file: expected a file, a folder with files or a "
-                    f"pattern at {redact(uri)}. {_remedy_for_missing(uri, base)}"
-                )
-            found += files
-        return found
+        each = [uris] if isinstance(uris, str) else uris
+        return [found for uri in each for found in self._files(uri, base)]
+
+    def survey(self, uri: str, base: str) -> Survey:
+        """Look at a user's input that something else than this process will read.
+
+        :param base: folder or URL that a relative *uri* starts from.
+        """
+        from airflow_provider_dbnd.core.digest import digest_of
+
+        files = self._files(uri, base)
+        seen = [text for name, info in files.items() for text in (name, version_of(info))]
+        return Survey(
+            uris=tuple(files),
+            checksum=f"listing:{digest_of(text.encode() for text in seen).hex()}",
+            size=sum(int(info.get("size") or 0) for info in files.values()),
+        )
 
     def publish(self, local_path: str, uri: str, *, base: str = "") -> str:
         """Copy *local_path* over whatever is at *uri*, in one step, and return the full URI."""
         uri = absolute(uri, base or os.getcwd())
         with store_errors(uri, "publish"):
-            objects, path = self._at(uri)
+            objects, path = self.locate(uri)
             objects.replace(local_path, path)
         log.info("published %s", redact(uri))
         return uri
 
-    def _uri_of(self, key_or_uri: str) -> str:
-        return key_or_uri if "://" in key_or_uri else self.uri(key_or_uri)
-
-    def _at(self, uri: str) -> tuple[Objects, str]:
+    def locate(self, uri: str) -> tuple[Objects, str]:
+        """Return what keeps the object at *uri*, and its path there."""
         where = parse(uri)
         if where.scheme == "file":
             return self._objects(uri), where.path
         fs, path = self._filesystem(uri)
         return RemoteObjects(fs), path
+
+    def download(
+        self, uri: str, into: str, size: int | None, local: str | None = None
+    ) -> tuple[str, int]:
+        """Copy the remote object at *uri* to *local*, or a name of its own in folder *into*.
+
+        Returns path and size; nothing is there if the size is not the expected *size*.
+        """
+        fs, path = self._filesystem(uri)
+        os.makedirs(into, exist_ok=True)
+        local = local or _local_name(uri, into)
+        # An earlier copy may be memory-mapped: it is replaced, never written over.
+        with tempfile.TemporaryDirectory(prefix=".fetching.", dir=into) as folder:
+            arriving = os.path.join(folder, "object")
+            try:
+                got = transfer.download(fs, path, arriving, size=size)
+            except Exception:
+                # Each store has its own way to refuse a range beyond the end of a shorter object.
+                found = None if size is None else RemoteObjects(fs).size(path)
+                if found is None or found == size:
+                    raise
+                return local, found
+            if size is not None and got > size:
+                return local, RemoteObjects(fs).size(path) or got
+            os.replace(arriving, local)
+        return local, got
+
+    @contextlib.contextmanager
+    def reading(
+        self, uri: str, size: int | None = None, checksum: str | None = None
+    ) -> Iterator[None]:
+        """Turn what a client library raises inside into an error that names *uri* and the remedy."""
+        with store_errors(uri, "read"):
+            try:
+                yield
+            except FileNotFoundError as exc:
+                if missing_container(exc):
+                    raise store_error(exc, uri, "read") from exc
+                promised = ", ".join(
+                    str(each) for each in (size and f"{size} bytes", checksum) if each
+                )
+                raise ArtifactNotFoundError(
+                    f"{redact(uri)} is not there: expected {promised or 'an object'}, found "
+                    f"nothing. {_remedy_for_missing(uri)}"
+                ) from exc
+
+    def _files(self, uri: str, base: str) -> dict[str, Mapping[str, Any]]:
+        where = absolute(uri, base)
+        with store_errors(where, "look at"):
+            files = inputs.found(where, self._filesystem)
+        if not files:
+            raise ArtifactNotFoundError(
+                f"{redact(uri)!r} matches no file: expected a file, a folder with files or a "
+                f"pattern at {redact(where)}. {_remedy_for_missing(where, base)}"
+            )
+        return files
+
+    def _uri_of(self, key_or_uri: str) -> str:
+        return key_or_uri if "://" in key_or_uri else self.uri(key_or_uri)
 
     def _objects(self, uri: str) -> Objects:
         if parse(uri).scheme == "file":
@@ -302,26 +388,6 @@ class ArtifactStore:
             self._filesystems[same] = fs, time.monotonic() + lasts
         return fs, fs_path(where, fs)
 
-    def _download(self, uri: str, into: str, size: int | None) -> tuple[str, int]:
-        fs, path = self._filesystem(uri)
-        os.makedirs(into, exist_ok=True)
-        local = _local_name(uri, into)
-        # An earlier copy may be memory-mapped: it is replaced, never written over.
-        with tempfile.TemporaryDirectory(prefix=".fetching.", dir=into) as folder:
-            arriving = os.path.join(folder, "object")
-            try:
-                got = transfer.download(fs, path, arriving, size=size)
-            except Exception:
-                # Each store has its own way to refuse a range beyond the end of a shorter object.
-                found = None if size is None else RemoteObjects(fs).size(path)
-                if found is None or found == size:
-                    raise
-                return local, found
-            if size is not None and got > size:
-                return local, RemoteObjects(fs).size(path) or got
-            os.replace(arriving, local)
-        return local, got
-
     def _arrived(self, uri: str, local_path: str, exc: Exception) -> bool:
         """Tell whether a write that failed with *exc* is there nevertheless, by its bytes."""
         from airflow_provider_dbnd.core.digest import file_checksum
@@ -330,7 +396,7 @@ class ArtifactStore:
             return False
         with tempfile.TemporaryDirectory(prefix="dbnd.") as folder:
             try:
-                copy, size = self._download(uri, folder, None)
+                copy, size = self.download(uri, folder, None)
             except Exception as unread:  # noqa: BLE001 - the first error is the one to raise
                 log.debug("%s cannot be read back: %s", uri, redact(str(unread)))
                 return False
@@ -349,24 +415,6 @@ class ArtifactStore:
                 f"{redact(uri)} is damaged or was changed: expected {expected} bytes, "
                 f"found {found}. {_REMEDY_FOR_DAMAGED}"
             )
-
-    @contextlib.contextmanager
-    def _reading(
-        self, uri: str, size: int | None = None, checksum: str | None = None
-    ) -> Iterator[None]:
-        with store_errors(uri, "read"):
-            try:
-                yield
-            except FileNotFoundError as exc:
-                if missing_container(exc):
-                    raise store_error(exc, uri, "read") from exc
-                promised = ", ".join(
-                    str(each) for each in (size and f"{size} bytes", checksum) if each
-                )
-                raise ArtifactNotFoundError(
-                    f"{redact(uri)} is not there: expected {promised or 'an object'}, found "
-                    f"nothing. {_remedy_for_missing(uri)}"
-                ) from exc
 
 
 _REMEDY_FOR_DAMAGED = "Delete it and run the task that makes it again"

@@ -222,9 +222,7 @@ def _time(where: str) -> int:
     return int(where.rpartition("/")[2].partition("-")[0])
 
 
-def _read_all(
-    store: ArtifactStore, keys: Iterable[str], skip_damaged: bool
-) -> Iterator[Promotion]:
+def _read_all(store: ArtifactStore, keys: Iterable[str], skip_damaged: bool) -> Iterator[Promotion]:
     for each in keys:
         try:
             yield _read(store, each)

@@ -306,13 +306,24 @@ def references(encoded: Any) -> Iterator[Mapping[str, Any]]:
             yield from references(each)
 
 
+def replaced(encoded: Any, change: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """Return an encoded value with each reference in it replaced by what *change* makes of it."""
+    if is_reference(encoded):
+        return change(encoded)
+    if isinstance(encoded, list):
+        return [replaced(each, change) for each in encoded]
+    if isinstance(encoded, dict):
+        return {name: replaced(each, change) for name, each in encoded.items()}
+    return encoded
+
+
 def data_digest(encoded: Any) -> str:
     """Return one digest for an encoded value: that of its data, wherever and however stored."""
     from airflow_provider_dbnd.core.digest import bytes_digest
 
     if is_reference(encoded):
         return str(encoded["digest"])
-    named = _replaced(encoded, lambda reference: {"digest": reference["digest"]})
+    named = replaced(encoded, lambda reference: {"digest": reference["digest"]})
     return bytes_digest(json.dumps(named, sort_keys=True).encode())
 
 
@@ -330,7 +341,7 @@ def in_store(store: ArtifactStore, encoded: Any) -> Any:
         here = f"{store.url}/{'/'.join(uri.split('/')[-_KEY_PARTS:])}"
         return {**reference, "uri": here} if store.exists(here) else reference
 
-    return _replaced(encoded, moved)
+    return replaced(encoded, moved)
 
 
 class _Reader:
@@ -468,13 +479,3 @@ def _said(chosen: Selector) -> str:
     partition = f" of partition {chosen.partition!r}" if chosen.partition else ""
     as_of = f" as of {chosen.as_of:%Y-%m-%d %T}Z" if chosen.as_of else ""
     return f"{partition}{as_of}"
-
-
-def _replaced(encoded: Any, change: Callable[[Mapping[str, Any]], Any]) -> Any:
-    if is_reference(encoded):
-        return change(encoded)
-    if isinstance(encoded, list):
-        return [_replaced(each, change) for each in encoded]
-    if isinstance(encoded, dict):
-        return {name: _replaced(each, change) for name, each in encoded.items()}
-    return encoded

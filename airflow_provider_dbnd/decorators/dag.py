@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import weakref
@@ -19,10 +20,14 @@ from airflow_provider_dbnd.core.build import (
     check_required,
 )
 from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.graph import Call, Handle, walk
-from airflow_provider_dbnd.core.resolution import MASK, Sources, check_keys
+from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.resolution import MASK, Sources, check_keys, names_of
+from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.decorators.form import form_params
+from airflow_provider_dbnd.engines.launch import launch
 from airflow_provider_dbnd.engines.registry import operator_class
 from airflow_provider_dbnd.engines.selection import (
     Engine,
@@ -73,6 +78,7 @@ class DagBuilder:
             dag=self.binding,
             mapped=call.mapped,
             engine=engine,
+            switch=functools.partial(_switch, configured, self.binding.settings),
         )
         decorator: Any = task_decorator_factory(
             make_callable(binding),
@@ -91,7 +97,7 @@ class DagBuilder:
         )
         check_required(made.operator.task_id, call, self._sources())
         if self.binding.known:
-            self.binding.known[made.operator.task_id] = list(definition.signature.inputs)
+            self.binding.known[made.operator.task_id] = names_of(definition.signature)
         return TaskResult(made.operator, definition=definition)
 
     @contextlib.contextmanager
@@ -132,6 +138,19 @@ def _operator(definition: Definition, engine: Engine) -> Any:
     class_ = operator_class(engine.type)
     check_options(class_, engine)
     return class_
+
+
+def _switch(
+    definition: Definition,
+    settings: Settings,
+    spec: TaskSpec,
+    name: str,
+    *,
+    context: Any,
+    started: Any,
+) -> Manifest:
+    engine = select_engine(definition, settings, name)
+    return launch(spec, definition, engine, settings, context=context, started=started)
 
 
 def make_dag(definition: Definition, options: Mapping[str, Any]) -> DAG:

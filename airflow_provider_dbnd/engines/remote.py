@@ -45,6 +45,8 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
     #: Options of the operator that hold unless the user sets them.
     defaults: ClassVar[Mapping[str, Any]] = {}
 
+    _sent: TaskSpec | None = None
+
     custom_operator_name = "@task.dbnd"
     template_fields: Sequence[str] = ("op_args", "op_kwargs", "parameters")
     template_fields_renderers = {"op_args": "py", "op_kwargs": "py", "parameters": "json"}
@@ -79,7 +81,8 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
     def execute(self, context: Any) -> Any:
         """Run the function elsewhere; its results are in the store, references go to XCom."""
         spec = self.task_spec(context)
-        return self.push_outputs(context, self.finished(context, spec, self.run_job(context, spec)))
+        manifest = self.run_switched(context, spec) or self.run_job(context, spec)
+        return self.push_outputs(context, self.finished(context, spec, manifest))
 
     def resumed(self, context: Any, resume: Any) -> Any:
         """Take up a deferred task: *resume* is the operator's own part of it."""
@@ -106,6 +109,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
             if manifest is not None and manifest.status != "failed":
                 forget(spec.store, spec.identity)
                 return manifest
+        self._sent = spec
         remember(spec.store, spec.identity, job)
         self.configure(job, spec.store)
         return self._result_of(spec, job, lambda: self.launch(context))
@@ -130,6 +134,12 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         if error is not None:
             self.log.warning("the job succeeded, but its engine reported: %s", error)
         return manifest
+
+    def on_kill(self) -> None:
+        """Kill the job; the next try sends another."""
+        super().on_kill()
+        if self._sent is not None:
+            forget(self._sent.store, self._sent.identity)
 
     def _error(self, reason: str, remedy: str) -> EngineError:
         engine = self.binding.engine

@@ -33,13 +33,17 @@ class DagBinding:
 
 @dataclass(kw_only=True)
 class Binding:
-    """One call: the definition, the arguments as they were given, the DAG it is in, its engine."""
+    """One call: the definition, the arguments as they were given, the DAG it is in, its engine.
+
+    ``switch`` runs an attempt on another engine, which the run names.
+    """
 
     definition: Definition
     arguments: Mapping[str, Any]
     dag: DagBinding
     mapped: Any = None
     engine: Any = None
+    switch: Callable[..., Any] | None = None
 
 
 class ParameterReference:

@@ -14,6 +14,7 @@ from airflow_provider_dbnd.core.resolution import (
     check_keys,
     environment_variable,
     from_run_time,
+    names_of,
     shown,
 )
 from airflow_provider_dbnd.core.settings import Layer
@@ -61,7 +62,7 @@ def _given(conf: Mapping[str, Any], binding: DagBinding) -> dict[str, Any]:
 def task_sources(binding: Binding, layers: tuple[Layer, ...], task_id: str) -> Sources:
     """Return the sources for one task after checking the run-time keys."""
     dag = binding.dag
-    known = dag.known or {task_id: list(binding.definition.signature.inputs)}
+    known = dag.known or {task_id: names_of(binding.definition.signature)}
     relevant = tuple(_relevant(layer, dag, task_id) for layer in layers)
     sources = Sources(
         settings=dag.settings, root=dag.root, run_time=tuple(x for x in relevant if x.values)

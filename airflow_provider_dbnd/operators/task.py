@@ -9,7 +9,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator
 
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, value_of_run
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, to_json
-from airflow_provider_dbnd.core.resolution import MASK, Value
+from airflow_provider_dbnd.core.resolution import MASK, Value, engine_wanted
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.hooks.settings import artifact_store
 from airflow_provider_dbnd.operators.binding import Binding
@@ -28,6 +28,8 @@ class DbndOperatorMixin:
     parameters: dict[str, Any] | None
     overwrite_rtif_after_execution: bool
     _arguments: Mapping[str, Value] | None = None
+    _engine: str | None = None
+    _stand_in: Any = None
 
     takes_artifact_references = True
 
@@ -43,9 +45,30 @@ class DbndOperatorMixin:
         self._resolve(context)
 
     def run_function(self, context: Mapping[str, Any]) -> Manifest:
-        """Run the function here on the resolved parameters, and push the summary."""
+        """Run the function on the resolved parameters, and push the summary."""
         spec = self.task_spec(context)
-        return self.finished(context, spec, execute(spec, self.binding.definition))
+        manifest = self.run_switched(context, spec) or execute(spec, self.binding.definition)
+        return self.finished(context, spec, manifest)
+
+    def run_switched(self, context: Mapping[str, Any], spec: TaskSpec) -> Manifest | None:
+        """Run the function on the engine that this run names, if it is another than the task's own."""
+        binding = self.binding
+        if self._engine is None or binding.switch is None or self._engine == binding.engine.name:
+            return None
+        manifest: Manifest = binding.switch(
+            spec, self._engine, context=context, started=self._stands_in
+        )
+        return manifest
+
+    def _stands_in(self, operator: Any) -> None:
+        self._stand_in = operator
+
+    def on_kill(self) -> None:
+        """Kill what runs the function elsewhere."""
+        if self._stand_in is not None:
+            self._stand_in.on_kill()
+        else:
+            super().on_kill()  # type: ignore[misc]
 
     def task_spec(self, context: Mapping[str, Any]) -> TaskSpec:
         """Return what this attempt is to run."""
@@ -69,6 +92,7 @@ class DbndOperatorMixin:
     def _resolve(self, context: Mapping[str, Any]) -> None:
         task_id, definition = context["ti"].task_id, self.binding.definition
         sources = task_sources(self.binding, run_time_layers(context), task_id)
+        self._engine = engine_wanted(task_id, definition.signature, sources)
         resolved = arguments_of(task_id, definition, self._given(context), sources)
         self._arguments = {
             name: value_of_run(_identity(context), definition.signature.inputs[name], value)

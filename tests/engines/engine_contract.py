@@ -106,9 +106,11 @@ def contract_hidden(password: Annotated[str, parameter(hidden=True)] = "s3cr3t-o
     login(password)
 
 
-dags = [p.as_dag() for p in (contract, contract_fails, contract_skips, contract_wrong, contract_hidden)]
-for dag in dags:
-    globals()[dag.dag_id] = dag
+dag = contract.as_dag()
+dag_fails = contract_fails.as_dag()
+dag_skips = contract_skips.as_dag()
+dag_wrong = contract_wrong.as_dag()
+dag_hidden = contract_hidden.as_dag()
 '''
 
 #: Hidden values do not travel: an engine gets them by its own means.
@@ -170,7 +172,9 @@ class EngineContract:
             config.write_text(f'engine = "{on}"\n{engine if on == "here" else ""}')
             monkeypatch.setenv("DBND_CONFIG", str(config))
             monkeypatch.setenv("DBND_STORE", store or engine_store)
-            return records(run_dag(parse_dag(PIPELINE, dag_id), **conf))
+            file = tmp_path / "contract_dag.py"
+            file.write_text(PIPELINE)
+            return records(run_dag(parse_dag(file, dag_id), **conf))
 
         return go
 

@@ -33,8 +33,27 @@ _WITHOUT_MEANING = frozenset(("ctx", "kind", "type_comment", "simple"))
 _SEE_LOCALS = frozenset(("eval", "exec", "locals", "vars"))
 _IMPORTERS = frozenset(("import_module", "__import__"))
 _CHANGERS = frozenset(
-    "add append appendleft clear discard extend extendleft insert pop popitem popleft remove reverse "
-    "setdefault sort update difference_update intersection_update symmetric_difference_update".split()
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "extendleft",
+        "insert",
+        "pop",
+        "popitem",
+        "popleft",
+        "remove",
+        "reverse",
+        "setdefault",
+        "sort",
+        "update",
+        "difference_update",
+        "intersection_update",
+        "symmetric_difference_update",
+    ]
 )
 _OWN_DECORATORS = frozenset(
     path.format(kind=kind)

@@ -12,13 +12,13 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from airflow_provider_dbnd.core.code.project import is_inside, is_outside_package
+from airflow_provider_dbnd.core.code.project import Project
 from airflow_provider_dbnd.core.code.scopes import Imported
 from airflow_provider_dbnd.core.code.source import Source, source_of
 from airflow_provider_dbnd.exceptions import FingerprintError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Module:
     """A loaded module of the project, by the namespace its functions see."""
 
@@ -34,6 +34,8 @@ class Module:
     def label(self) -> str:
         """The module's name for people, the same however its file was loaded."""
         name = str(self.names.get("__name__", ""))
+        if name == "__main__":
+            name = getattr(self.names.get("__spec__"), "name", name)
         stem = os.path.splitext(os.path.basename(self.file))[0]
         return name if "." in name or stem == "__init__" else stem
 
@@ -51,27 +53,20 @@ class Module:
         return importlib.util.resolve_name(name, package) if name.startswith(".") else name
 
 
-def module_of(names: Mapping[str, Any]) -> Module | None:
-    """Return the project's module with these names, or None for one from outside."""
-    file = names.get("__file__")
-    if not isinstance(file, str) or not is_inside(file) or not file.endswith(".py"):
-        return None
-    return Module(names, file)
-
-
-def loaded(module: Module, imported: Imported) -> ModuleType | str:
+def imported_module(project: Project, module: Module, imported: Imported) -> ModuleType | str:
     """Return the module of the project that an import inside a function takes from.
 
     For one from outside, or that is not there, return its name.
     """
     start = module.absolute(imported.start)
-    if not start.startswith(".") and is_outside_package(start.partition(".")[0]):
+    if not project.has_package(start.partition(".")[0]):
         return start
     for name in map(module.absolute, imported.modules):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError:
             return f"absent {start}"
+        # Whatever the user's module raises.
         except Exception as exc:
             raise FingerprintError(
                 f"{module.label} imports {name} in a function, and that fails: {exc!r}."
@@ -80,9 +75,9 @@ def loaded(module: Module, imported: Imported) -> ModuleType | str:
 
 
 def submodule(module: ModuleType, name: str) -> ModuleType | None:
-    """Return a submodule that ``from package import name`` would find."""
+    """Return the submodule that ``from package import name`` finds."""
     full = f"{module.__name__}.{name}"
-    if full not in sys.modules and getattr(module, "__path__", None) is not None:
+    if full not in sys.modules and "__path__" in vars(module):
         try:
             importlib.import_module(full)
         except ModuleNotFoundError:

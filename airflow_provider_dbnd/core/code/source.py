@@ -75,7 +75,7 @@ class Source:
         same = any(_same_code(code, each) for each in self._compiled.get(_place(code), ()))
         if same:
             self._verified[id(code)] = code
-        elif type(loader) in _LOADERS:
+        elif type(loader) in _LOADERS or not self.functions(code):
             raise FingerprintError(
                 f"{self.path} was changed after {code.co_name}() was loaded from it, so what runs "
                 "is not what the file says. Start a new process, or reload the module."

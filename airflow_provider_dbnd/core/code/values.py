@@ -12,7 +12,6 @@ import fractions
 import os
 import pathlib
 import re
-import sys
 import types
 import typing
 import uuid
@@ -23,9 +22,25 @@ from typing import Any
 from airflow_provider_dbnd.core.digest import bytes_digest
 
 _BY_REPR = (
-    types.NoneType, bool, float, complex, bytes, bytearray, decimal.Decimal, fractions.Fraction,
-    uuid.UUID, range, types.EllipsisType, types.NotImplementedType, zoneinfo.ZoneInfo,
-    dt.date, dt.time, dt.datetime, dt.timedelta, dt.timezone, re.RegexFlag,
+    types.NoneType,
+    bool,
+    float,
+    complex,
+    bytes,
+    bytearray,
+    decimal.Decimal,
+    fractions.Fraction,
+    uuid.UUID,
+    range,
+    types.EllipsisType,
+    types.NotImplementedType,
+    zoneinfo.ZoneInfo,
+    dt.date,
+    dt.time,
+    dt.datetime,
+    dt.timedelta,
+    dt.timezone,
+    re.RegexFlag,
 )
 #: Other time zones have a representation that may hold an address in memory.
 _ZONES = (types.NoneType, dt.timezone, zoneinfo.ZoneInfo)
@@ -34,7 +49,7 @@ _SEQUENCES = (tuple, list, collections.deque)
 _SETS = (set, frozenset)
 _ALIASES = frozenset(("typing", "types", "collections.abc"))
 _TABLES = frozenset(
-    "pandas.DataFrame pandas.Series polars.DataFrame polars.Series pyarrow.Table".split()
+    ["pandas.DataFrame", "pandas.Series", "polars.DataFrame", "polars.Series", "pyarrow.Table"]
 )
 _CONTAINERS = (*_SEQUENCES, *_SETS, *_MAPPINGS)
 
@@ -51,7 +66,9 @@ class ValueEncoder:
     :param mutable: whether lists, dicts and other values that may change are taken
     """
 
-    def __init__(self, refer: Callable[[Any], str], *, root: str = "", mutable: bool = True) -> None:
+    def __init__(
+        self, refer: Callable[[Any], str], *, root: str = "", mutable: bool = True
+    ) -> None:
         self._refer, self._root, self._mutable = refer, root, mutable
         self._open: set[int] = set()
         #: Whether a path in the project was met.
@@ -64,7 +81,7 @@ class ValueEncoder:
         if kind is int:
             return f"int:{value:x}"
         if kind is str:
-            return f"str:{ascii(self._portable(value))}"
+            return f"str:{self._portable(value)!a}"
         if kind in _BY_REPR and type(getattr(value, "tzinfo", None)) in _ZONES:
             return f"{kind.__name__}:{value!r}"
         if id(value) in self._open:
@@ -81,9 +98,9 @@ class ValueEncoder:
         if issubclass(kind, enum.Enum):
             return f"{self._refer(kind)}.{value.name}"
         if issubclass(kind, pathlib.PurePath):
-            return f"path:{ascii(self._portable(str(value)))}"
+            return f"path:{self._portable(str(value))!a}"
         if kind is re.Pattern:
-            return f"regex:{ascii(value.pattern)}/{value.flags}"
+            return f"regex:{value.pattern!a}/{value.flags}"
         if kind is slice:
             return f"slice{self._all((value.start, value.stop, value.step))}"
         if kind is types.MethodType:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from airflow_provider_dbnd.core.formats.annotations import data_type, type_name
 from airflow_provider_dbnd.core.formats.base import ALLOW_PICKLE, Format, Written
+from airflow_provider_dbnd.core.formats.containers import is_spark_frame
 from airflow_provider_dbnd.core.formats.conversion import can_convert, convert_in_memory
 from airflow_provider_dbnd.core.formats.many import read_many
 from airflow_provider_dbnd.core.formats.registry import (
@@ -37,6 +38,7 @@ __all__ = [
     "format_for_output",
     "formats",
     "is_data_type",
+    "is_spark_frame",
     "is_stored_type",
     "read_many",
     "register_format",

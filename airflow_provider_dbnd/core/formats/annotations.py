@@ -14,6 +14,9 @@ _STREAMS = (
 )
 _NONE = type(None)
 
+#: Packages below a library's root that have names of their own: two have a DataFrame.
+_OWN_NAMES = ("pyspark.sql", "pyspark.pandas")
+
 
 def data_type(annotation: Any) -> Any:
     """Strip Annotated[...] and Optional[...]; a union of two types or more stays as it is."""
@@ -55,7 +58,12 @@ def qualified_names(type_: Any) -> Iterator[str]:
         yield type_
     type_ = get_origin(type_) or type_
     for class_ in getattr(type_, "__mro__", ()):
-        yield f"{class_.__module__.partition('.')[0]}.{class_.__qualname__}"
+        yield f"{_package(class_.__module__)}.{class_.__qualname__}"
+
+
+def _package(module: str) -> str:
+    own = (name for name in _OWN_NAMES if f"{module}.".startswith(f"{name}."))
+    return next(own, module.partition(".")[0])
 
 
 def type_name(type_: Any) -> str:

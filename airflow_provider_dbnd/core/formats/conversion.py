@@ -10,6 +10,7 @@ from airflow_provider_dbnd.core.formats.containers import (
     container_for_type,
     container_for_value,
     container_name,
+    is_spark_frame,
     is_tabular,
 )
 from airflow_provider_dbnd.core.formats.frames import Loaded
@@ -24,7 +25,7 @@ def can_convert(producer: Any, consumer: Any) -> bool:
     producer, consumer = data_type(producer), data_type(consumer)
     if Any in (producer, consumer) or consumer is object:
         return True
-    if is_tabular(producer) and is_tabular(consumer):
+    if _is_table(producer) and _is_table(consumer):
         return _is_series(producer) == _is_series(consumer)
     if is_stream(consumer):
         return isinstance(producer, type) and issubclass(producer, Iterator)
@@ -53,6 +54,10 @@ def convert(value: Any, type_: Any) -> Any:
     table = pa.Table.from_batches(list(outgoing.batches), outgoing.schema)
     loaded = Loaded(table=table, schema=table.schema, extras=outgoing.extras, rows=table.num_rows)
     return container_for_type(type_).from_arrow(loaded)
+
+
+def _is_table(type_: Any) -> bool:
+    return is_tabular(type_) or is_spark_frame(type_)
 
 
 def _is_series(type_: Any) -> bool:

@@ -7,6 +7,7 @@ ones), so these are stored beside the fingerprint in the file's metadata.
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,10 +81,14 @@ class ParquetFormat(TabularFormat):
         return file_checksum(path)
 
     @override
-    def open(self, path: str, *, checksum: str | None, digest: str | None) -> ParquetFile:
+    def open(self, path: str, *, checksum: str | None, digest: str | None) -> StoredTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if os.path.isdir(path):
+            from airflow_provider_dbnd.core.formats.parquet_folder import open_folder
+
+            return open_folder(path)
         fingerprint = None
         try:
             reader = pq.ParquetFile(path, page_checksum_verification=True)

@@ -17,7 +17,12 @@ from typing import Any, Literal
 
 from airflow_provider_dbnd.core.formats.annotations import data_type, qualified_names, type_name
 from airflow_provider_dbnd.core.formats.base import Format
-from airflow_provider_dbnd.core.formats.containers import CONTAINERS, is_tabular
+from airflow_provider_dbnd.core.formats.containers import (
+    CONTAINERS,
+    SPARK_FRAME,
+    is_spark_frame,
+    is_tabular,
+)
 from airflow_provider_dbnd.core.formats.json import is_json_type
 from airflow_provider_dbnd.exceptions import FormatNotFoundError, MissingDependencyError
 
@@ -141,7 +146,7 @@ def extension_of(path: str) -> str:
 
 def is_data_type(type_: Any) -> bool:
     """Tell whether an annotation is data, so that a string given for it is a URI to load."""
-    return is_tabular(type_) or any(
+    return is_tabular(type_) or is_spark_frame(type_) or any(
         row.loadable and row.stores(type_) for row in _rows().values() if TABLE not in row.types
     )
 
@@ -275,12 +280,23 @@ def _builtin(name: str, target: str, *extensions: str, **row: Any) -> None:
     )
 
 
-_TABLES: dict[str, Any] = {"types": (TABLE,), "needs": ("pyarrow", "numpy")}
+_TABLES: dict[str, Any] = {
+    "types": (TABLE,),
+    "reads": (SPARK_FRAME,),
+    "needs": ("pyarrow", "numpy"),
+}
 _TEXT_TABLES: dict[str, Any] = {**_TABLES, "by_extension": True}
 
 _builtin("arrow", "arrow:ArrowFormat", "arrow", "ipc", default=True, medium="local", **_TABLES)
 _builtin(
-    "parquet", "parquet:ParquetFormat", "parquet", "pq", default=True, medium="remote", **_TABLES
+    "parquet",
+    "parquet:ParquetFormat",
+    "parquet",
+    "pq",
+    types=(TABLE, SPARK_FRAME),
+    needs=("pyarrow", "numpy"),
+    default=True,
+    medium="remote",
 )
 _builtin("feather", "arrow:FeatherFormat", "feather", **_TABLES)
 _builtin("csv", "csv:CsvFormat", "csv", **_TEXT_TABLES)

@@ -31,6 +31,9 @@ CONTAINERS = {
     "pyarrow.Dataset": f"{_HERE}.arrow_table:ArrowDataset",
 }
 
+#: A table that is never in this process: Spark's executors read and write it.
+SPARK_FRAME = "pyspark.sql.DataFrame"
+
 
 def container_name(type_: Any) -> str | None:
     """Return the name of the container for a class, None when it is not tabular."""
@@ -42,6 +45,11 @@ def is_tabular(type_: Any) -> bool:
     type_ = data_type(type_)
     item = stream_item(type_) if is_stream(type_) else type_
     return container_name(item) is not None
+
+
+def is_spark_frame(type_: Any) -> bool:
+    """Tell whether an annotation is Spark's DataFrame, be it classic or of Spark Connect."""
+    return SPARK_FRAME in qualified_names(data_type(type_))
 
 
 def container_for_type(type_: Any) -> Container:

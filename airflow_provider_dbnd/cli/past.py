@@ -1,0 +1,48 @@
+"""What the commands on past runs share: the store they read, times, and JSON."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_dbnd.core.settings import Settings, load_settings
+from airflow_provider_dbnd.core.store import ArtifactStore
+
+
+def open_store(url: str | None, environment: str | None, *, airflow: bool) -> ArtifactStore:
+    """Return the store of --store, else of the settings.
+
+    :param airflow: whether Airflow's configuration and connections apply, as in `airflow dbnd`.
+    """
+    if not airflow:
+        settings = load_settings(os.getcwd(), environment=environment)
+        return ArtifactStore(url or settings.store, storage_options=settings.storage_options)
+    from airflow_provider_dbnd.hooks.settings import artifact_store
+
+    settings = _airflow_settings(environment)
+    return artifact_store(replace(settings, store=url) if url else settings)
+
+
+def time_text(time: dt.datetime) -> str:
+    """Return a time for a table, in UTC."""
+    return f"{time.astimezone(dt.timezone.utc):%Y-%m-%d %H:%M:%S}Z"
+
+
+def print_json(value: Any) -> None:
+    """Print *value*, which is plain JSON, for another program."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _airflow_settings(environment: str | None) -> Settings:
+    from airflow_provider_dbnd.hooks.settings import airflow_settings, dags_folder
+
+    settings = airflow_settings(dags_folder())
+    if environment is None:
+        return settings
+    default = (settings.store, settings.store_source)
+    return load_settings(
+        settings.base, environment=environment, store=default, file=settings.file
+    )
