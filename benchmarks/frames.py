@@ -37,7 +37,13 @@ def mixed(megabytes: float) -> pd.DataFrame:
 
 
 def wide(megabytes: float, columns: int = 50) -> pd.DataFrame:
-    """Return a frame of *columns* numeric columns and about *megabytes* of memory."""
+    """Return a frame of *columns* columns of all common dtypes and about *megabytes* of memory."""
+    kinds = mixed(megabytes * 9 / columns)
+    return pd.DataFrame({f"c{n}": kinds.iloc[:, n % 9] for n in range(columns)})
+
+
+def numbers(megabytes: float, columns: int = 50) -> pd.DataFrame:
+    """Return a frame of *columns* columns of floats and about *megabytes* of memory."""
     rows = max(int(megabytes * 1e6 / 8 / columns), 10)
     random = np.random.default_rng(7)
     return pd.DataFrame({f"c{n}": random.random(rows) for n in range(columns)})

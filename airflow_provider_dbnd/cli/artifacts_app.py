@@ -48,7 +48,9 @@ def show(
     *,
     runs: Annotated[
         int,
-        typer.Option("--runs", metavar="N", min=0, help="Look for readers in the N newest runs too."),
+        typer.Option(
+            "--runs", metavar="N", min=0, help="Look for readers in the N newest runs too."
+        ),
     ] = 0,
     as_json: AsJson = False,
     store: Store = None,

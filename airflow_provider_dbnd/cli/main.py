@@ -10,6 +10,8 @@ from typing import Annotated, Optional
 import typer
 
 from airflow_provider_dbnd import __version__
+from airflow_provider_dbnd.cli.artifacts_app import app as artifacts_app
+from airflow_provider_dbnd.cli.options import AsJson, Environment, Limit, Store
 
 app = typer.Typer(
     name="dbnd",
@@ -34,10 +36,6 @@ Assignments = Annotated[
     typer.Option(
         "--set", "-s", metavar="NAME=VALUE", help="Set a parameter; TASK.NAME=VALUE for one task."
     ),
-]
-Environment = Annotated[
-    Optional[str],
-    typer.Option("--env", "-e", metavar="ENV", help="Use [environments.ENV] of dbnd.toml."),
 ]
 
 
@@ -187,12 +185,38 @@ def run_one_task(
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code. Our own errors are a message, not a traceback."""
+@app.command()
+def runs(
+    context: typer.Context,
+    pipeline: Annotated[
+        Optional[str], typer.Argument(help="Only runs of this pipeline.", show_default=False)
+    ] = None,
+    *,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+    store: Store = None,
+    environment: Environment = None,
+) -> None:
+    """List past runs, the newest first."""
+    from airflow_provider_dbnd.cli.past import open_store
+    from airflow_provider_dbnd.cli.runs import list_runs
+
+    opened = open_store(store, environment, airflow=bool(context.obj))
+    raise typer.Exit(list_runs(opened, pipeline, limit=limit, as_json=as_json))
+
+
+app.add_typer(artifacts_app, name="artifacts")
+
+
+def main(arguments: list[str] | None = None, *, airflow: bool = False) -> int:
+    """Run the command; return its exit code. Our own errors are a message, not a traceback.
+
+    :param airflow: whether it is `airflow dbnd`, which reads past runs as Airflow is configured.
+    """
     from airflow_provider_dbnd.exceptions import DbndError
 
     try:
-        code = int(app(arguments, standalone_mode=False, prog_name="dbnd") or 0)
+        code = int(app(arguments, standalone_mode=False, prog_name="dbnd", obj=airflow) or 0)
     except typer.Exit as exc:
         code = exc.exit_code
     except (typer.Abort, KeyboardInterrupt):

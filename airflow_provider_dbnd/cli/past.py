@@ -43,6 +43,4 @@ def _airflow_settings(environment: str | None) -> Settings:
     if environment is None:
         return settings
     default = (settings.store, settings.store_source)
-    return load_settings(
-        settings.base, environment=environment, store=default, file=settings.file
-    )
+    return load_settings(settings.base, environment=environment, store=default, file=settings.file)

@@ -63,7 +63,9 @@ def _counts(run: Run) -> Mapping[str, int]:
 
 
 def _head(metrics: Mapping[str, Any]) -> str:
-    shown = [f"{name}={_short(value)}" for name, value in list(metrics.items())[:_METRICS]]
+    # Those of the instances of a mapped task say least.
+    first = sorted(metrics.items(), key=lambda metric: "[" in metric[0])[:_METRICS]
+    shown = [f"{name}={_short(value)}" for name, value in first]
     more = [f"+{len(metrics) - _METRICS}"] if len(metrics) > _METRICS else []
     return " ".join([*shown, *more])
 

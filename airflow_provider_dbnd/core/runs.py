@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -24,13 +25,15 @@ from airflow_provider_dbnd.core.history import (
     unknown_run,
     unknown_task,
 )
-from airflow_provider_dbnd.core.manifest import RUNS, Manifest, ParameterRecord, Status
+from airflow_provider_dbnd.core.manifest import RUNS, Manifest, ParameterRecord, Status, to_json
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.versions import (
     Version,
     is_version,
+    key_of,
     open_store,
     outputs_of,
+    references,
     task_entries,
 )
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, DbndError, ParameterError
@@ -337,6 +340,35 @@ def recent_runs(store: ArtifactStore, pipeline: str | None = None, *, limit: int
     for entry, manifest in read_all(store, found, skip_damaged=True):
         manifests[entry.run_prefix].append(manifest)
     return [Run._of(store, each) for each in manifests.values() if each]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reader:
+    """A parameter of an attempt that was given a version, or a part of one."""
+
+    run_id: str
+    task: str
+    parameter: str
+
+
+def readers(version: Version, runs: Iterable[Run]) -> Iterator[Reader]:
+    """Yield who read a version, among the tasks of some runs: a store keeps no list of them."""
+    keys = {key_of(reference) for reference in references(version.encoded)}
+    for run in runs:
+        for task, manifest in run._attempts():
+            for name in manifest.parameters:
+                read = references(manifest.inputs.get(name, []))
+                if any(key_of(reference) in keys for reference in read) or (
+                    not keys and run.id == version.run_id and _was_given(manifest, name, version)
+                ):
+                    yield Reader(run_id=run.id, task=task, parameter=name)
+
+
+def _was_given(manifest: Manifest, name: str, version: Version) -> bool:
+    """Tell whether a parameter has the value of an output that is no artifact."""
+    record = manifest.parameters[name]
+    source = f"task {version.address.task}"
+    return record.source == source and record.value == to_json(version.encoded)
 
 
 def _status(manifests: list[Manifest]) -> Status:

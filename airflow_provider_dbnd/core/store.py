@@ -80,9 +80,14 @@ class Fetched:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """A user's input that was not read here. ``checksum`` covers names, sizes and versions."""
+    """A user's input that was not read here. ``checksum`` covers names, sizes and versions.
 
+    ``uris`` are its files, and ``folder`` tells whether ``uri`` is one they are all in.
+    """
+
+    uri: str
     uris: tuple[str, ...]
+    folder: bool
     checksum: str
     size: int
 
@@ -263,6 +268,16 @@ class ArtifactStore:
         log.info("read %s (%d bytes)", redact(uri), got)
         return local
 
+    def open(self, uri: str, *, size: int) -> Any:
+        """Return the object at *uri*, which is of *size* bytes, as a file to read ranges of."""
+        where = parse(uri)
+        with self.reading(uri, size):
+            found = self.locate(uri)
+            self._expect_size(uri, found[0].size(found[1]), size)
+            if where.scheme == "file":
+                return builtins.open(where.path, "rb")
+            return self.filesystem(uri).open(found[1], "rb")
+
     def fetch_input(self, uri: str, into: str) -> Fetched:
         """Return a user's input, from any URL, as a local file with checksum and size."""
         from airflow_provider_dbnd.core.digest import file_checksum
@@ -287,10 +302,12 @@ class ArtifactStore:
         """
         from airflow_provider_dbnd.core.digest import digest_of
 
-        files = self._files(uri, base)
+        where, files = absolute(uri, base), self._files(uri, base)
         seen = [text for name, info in files.items() for text in (name, version_of(info))]
         return Survey(
+            uri=where,
             uris=tuple(files),
+            folder=all(each.startswith(f"{where.rstrip('/')}/") for each in files),
             checksum=f"listing:{digest_of(text.encode() for text in seen).hex()}",
             size=sum(int(info.get("size") or 0) for info in files.values()),
         )
@@ -303,6 +320,10 @@ class ArtifactStore:
             objects.replace(local_path, path)
         log.info("published %s", redact(uri))
         return uri
+
+    def filesystem(self, uri: str) -> Any:
+        """Return the fsspec file system of *uri*."""
+        return self._filesystem(uri)[0]
 
     def locate(self, uri: str) -> tuple[Objects, str]:
         """Return what keeps the object at *uri*, and its path there."""

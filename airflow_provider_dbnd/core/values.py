@@ -10,7 +10,7 @@ import json
 import math
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from airflow_provider_dbnd.core.conversion import (
 )
 from airflow_provider_dbnd.core.filesystem import absolute
 from airflow_provider_dbnd.core.parameters import Output, Parameter
+from airflow_provider_dbnd.core.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.signature import Signature
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import FormatError, ParameterError
@@ -91,6 +92,8 @@ class Encoder:
             name=declaration.format,
             extension=extension or None,
         )
+        if formats.is_spark_frame(written_type):
+            return self._save_spark_frame(value, name, declaration, format_.name, ending)
         if isinstance(value, Path):
             ending = value.suffix.lstrip(".") or ending
         with self.store.staging(f".{ending}") as staged:
@@ -110,6 +113,28 @@ class Encoder:
             size=size,
             rows=written.rows,
             schema=written.schema,
+        )
+
+    def _save_spark_frame(
+        self, frame: Any, name: str, declaration: Output, format_: str, ending: str
+    ) -> Artifact:
+        from airflow_provider_dbnd.core.spark_artifacts import save
+
+        saved = save(
+            frame,
+            self.store,
+            options=declaration.save_options,
+            key_of=lambda written: self._key(name, written, ending),
+        )
+        return Artifact(
+            uri=saved.uri,
+            type=formats.type_name(type(frame)),
+            format=format_,
+            digest=saved.written.digest,
+            checksum=saved.written.checksum,
+            size=saved.size,
+            rows=saved.written.rows,
+            schema=saved.written.schema,
         )
 
     def _key(self, name: str, written: formats.Written, ending: str) -> str:
@@ -189,25 +214,34 @@ class Decoder:
             )
         if wanted is Artifact:
             return artifact
-        path = self.store.fetch(
-            artifact.uri, size=artifact.size, checksum=artifact.checksum, into=self.scratch
-        )
         if wanted is Path:
-            return Path(path)
+            return Path(self._fetched(artifact))
         type_ = _stored_type(artifact) if selected or wanted in (Any, object) else wanted
-        format_ = formats.format_for_input(type_, format=artifact.format, extension=None)
-        value = format_.read(
-            path,
-            type_,
-            options=_options(
-                format_, declaration, asked=self._pickle_is_asked(artifact, declaration)
-            ),
-            checksum=artifact.checksum,
-            digest=artifact.digest,
-        )
+        value = self._read(artifact, type_, declaration)
         for part in selected:
             value = _part(value, part)
         return value
+
+    def _read(self, artifact: Artifact, type_: Any, declaration: Parameter) -> Any:
+        format_ = formats.format_for_input(type_, format=artifact.format, extension=None)
+        asked = self._pickle_is_asked(artifact, declaration)
+        options = _options(format_, declaration, asked=asked)
+        if formats.is_spark_frame(type_):
+            from airflow_provider_dbnd.core.spark_artifacts import load
+
+            return load(artifact, self.store, options=options)
+        return format_.read(
+            self._fetched(artifact),
+            type_,
+            options=options,
+            checksum=artifact.checksum,
+            digest=artifact.digest,
+        )
+
+    def _fetched(self, artifact: Artifact) -> str:
+        return self.store.fetch(
+            artifact.uri, size=artifact.size, checksum=artifact.checksum, into=self.scratch
+        )
 
     def _pickle_is_asked(self, artifact: Artifact, declaration: Parameter) -> bool:
         """A pickle is loaded where the consumer declares it, or from our own store.
@@ -220,6 +254,8 @@ class Decoder:
         )
 
     def _uri(self, uri: str, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
+        if formats.is_spark_frame(wanted):
+            return self._spark_frame([uri], name, wanted, declaration, base)
         paths = []
         for each in self._expand(uri, base):
             fetched = self.store.fetch_input(each, into=self.scratch)
@@ -228,8 +264,6 @@ class Decoder:
         return self._files(paths, wanted, declaration)
 
     def _files(self, paths: list[str], wanted: Any, declaration: Parameter) -> Any:
-        if not paths:
-            raise ParameterError("an empty list names no file to load. Give one at least.")
         format_ = formats.format_for_input(
             wanted, format=declaration.format, extension=formats.extension_of(paths[0])
         )
@@ -237,6 +271,23 @@ class Decoder:
         if len(paths) == 1:
             return format_.read(paths[0], wanted, options=options)
         return formats.read_many(format_, paths, wanted, options)
+
+    def _spark_frame(
+        self, uris: Sequence[str], name: str, wanted: Any, declaration: Parameter, base: str
+    ) -> Any:
+        """Have Spark read files; what they are is recorded without reading them here."""
+        from airflow_provider_dbnd.core.spark_artifacts import load_files
+
+        surveys = [self.store.survey(self._located(uri), base) for uri in uris]
+        for survey in surveys:
+            read = {"uri": survey.uri, "checksum": survey.checksum, "size": survey.size}
+            self._record(name, read)
+        format_ = formats.format_for_input(
+            wanted, format=declaration.format, extension=formats.extension_of(surveys[0].uris[0])
+        )
+        return load_files(
+            surveys, self.store, format_.name, options=_options(format_, declaration, asked=False)
+        )
 
     def _expand(self, uri: str, base: str) -> list[str]:
         return self.store.expand(self._located(uri), base)
@@ -263,6 +314,10 @@ class Decoder:
         return [self.load(v, name, t, declaration, base) for v, t in zip(value, types, strict=True)]
 
     def _many(self, uris: Any, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
+        if not uris:
+            raise ParameterError("an empty list names no file to load. Give one at least.")
+        if formats.is_spark_frame(wanted):
+            return self._spark_frame(list(map(str, uris)), name, wanted, declaration, base)
         expanded = [one for uri in uris for one in self._expand(str(uri), base)]
         fetched = [self.store.fetch_input(uri, into=self.scratch) for uri in expanded]
         for uri, one in zip(expanded, fetched, strict=True):
@@ -323,6 +378,11 @@ def publish(store: ArtifactStore, encoded: Any, uri: str, *, base: str, into: st
             "dict of data is stored by itself. Return one object, or several outputs."
         )
     artifact = Artifact.from_json(encoded)
+    if artifact.checksum.startswith(PARTS_SCHEME):
+        listing = store.folders.listing(
+            artifact.uri, checksum=artifact.checksum, size=artifact.size
+        )
+        return store.folders.publish(artifact.uri, listing, uri, base=base)
     local = store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=into)
     return store.publish(local, uri, base=base)
 

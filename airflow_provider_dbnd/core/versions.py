@@ -13,6 +13,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,9 +177,16 @@ def find(store: ArtifactStore, address: Address, chosen: Selector) -> dict[str, 
 
 
 def history(
-    store: ArtifactStore, address: Address, chosen: Selector | None = None
+    store: ArtifactStore,
+    address: Address,
+    chosen: Selector | None = None,
+    *,
+    listing: bool = False,
 ) -> Iterator[dict[str, Version]]:
-    """Yield the versions of a task's outputs, the newest first; an error where there is none."""
+    """Yield the versions of a task's outputs, the newest first; an error where there is none.
+
+    :param listing: leave out, with a warning, what cannot be read, and runs without the output.
+    """
     chosen = chosen or Selector()
     found = task_entries(store, address)
     seen: set[str] = set()
@@ -193,14 +201,47 @@ def history(
         found,
         until=chosen.as_of,
         wanted=None if chosen.partition is None else wanted,
+        skip_damaged=listing,
     )
+    error: ArtifactNotFoundError | None = None
     empty = True
     for each in attempts:
-        if is_version(each.manifests, address):
-            empty = False
-            yield outputs_of(store, each.manifests, address)
+        if not is_version(each.manifests, address):
+            continue
+        try:
+            outputs = outputs_of(store, each.manifests, address)
+        except ArtifactNotFoundError as exc:
+            if not listing:
+                raise
+            error = error or exc
+            continue
+        empty = False
+        yield outputs
     if empty:
-        raise _no_version(address, chosen, found, seen - {""})
+        raise error or _no_version(address, chosen, found, seen - {""})
+
+
+def newest_versions(store: ArtifactStore, address: Address | None = None) -> Iterator[Version]:
+    """Yield the newest version of every output: of all pipelines, of one, of a task or an output.
+
+    One listing, and a manifest or few for each task. A damaged one is named in a warning, and the
+    version before it given.
+    """
+    if address is not None and address.task is not None:
+        yield from next(history(store, address, listing=True)).values()
+        return
+    tasks: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries(store, key(RUNS, address.pipeline) if address else RUNS):
+        tasks[entry.pipeline, entry.task].append(entry)
+    if address is not None and not tasks:
+        raise unknown_pipeline(store, address.pipeline)
+    for _, found in sorted(tasks.items()):
+        for attempts in newest_first(store, found, skip_damaged=True):
+            identity = attempts.manifests[0].identity
+            of_task = Address(pipeline=identity.pipeline, task=identity.task_id)
+            if is_version(attempts.manifests, of_task):
+                yield from outputs_of(store, attempts.manifests, of_task).values()
+                break
 
 
 def find_dates(
@@ -327,6 +368,11 @@ def data_digest(encoded: Any) -> str:
     return bytes_digest(json.dumps(named, sort_keys=True).encode())
 
 
+def key_of(reference: Mapping[str, Any]) -> str:
+    """Return the key of the object in its store, wherever that is or was."""
+    return "/".join(str(reference["uri"]).split("/")[-_KEY_PARTS:])
+
+
 def in_store(store: ArtifactStore, encoded: Any) -> Any:
     """Return an encoded value with its references leading to *store*, where it has the objects.
 
@@ -338,7 +384,7 @@ def in_store(store: ArtifactStore, encoded: Any) -> Any:
         uri = str(reference["uri"])
         if uri.startswith(f"{store.url}/"):
             return reference
-        here = f"{store.url}/{'/'.join(uri.split('/')[-_KEY_PARTS:])}"
+        here = f"{store.url}/{key_of(reference)}"
         return {**reference, "uri": here} if store.exists(here) else reference
 
     return replaced(encoded, moved)

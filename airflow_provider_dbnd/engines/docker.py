@@ -17,6 +17,9 @@ SPEC_LABEL = "dbnd.spec"
 
 _LINES = 10
 
+#: Docker's answers about a container that does not exist, or that is being removed.
+_GONE = (404, 409)
+
 
 class DockerTask(RemoteTask, DockerOperator):
     """A task in a container of an image with Python and the data libraries.
@@ -95,7 +98,7 @@ class DockerTask(RemoteTask, DockerOperator):
 
     def _look_back(self) -> None:
         """Note how the container ended, and remove it."""
-        from docker.errors import NotFound
+        from docker.errors import APIError
 
         if not self.container:
             return
@@ -103,8 +106,11 @@ class DockerTask(RemoteTask, DockerOperator):
             self._state = self.cli.inspect_container(self.container["Id"])["State"]
             if self._removes:
                 self.cli.remove_container(self.container["Id"], force=True)
-        except NotFound:
-            self.log.warning("container %s is gone", self.job_id())
+        except APIError as exc:
+            if exc.status_code not in _GONE:
+                raise
+            self._state = {}
+            self.log.warning("container %s was removed by somebody else", self.job_id())
 
 
 def _as_dict(labels: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ import inspect
 
 from airflow_provider_dbnd.core import bootstrap
 from airflow_provider_dbnd.core.bundle import CODE
+from airflow_provider_dbnd.core.spark import hadoop_url
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 
 
@@ -21,3 +22,10 @@ def driver_file(store: ArtifactStore) -> str:
     where = key(CODE, f"bootstrap-{hashlib.sha256(data).hexdigest()[:32]}.py")
     # The key names the bytes, so what is there is right.
     return store.uri(where) if store.exists(where) else store.put_bytes(where, data)
+
+
+def driver_url(store: ArtifactStore) -> str:
+    """Put the program into the store and return its URL as Hadoop writes it."""
+    uri = driver_file(store)
+    objects, _ = store.locate(uri)
+    return hadoop_url(uri, getattr(objects, "fs", None))

@@ -6,6 +6,7 @@ import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from airflow.sdk.bases.decorator import DecoratedOperator
@@ -46,6 +47,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     _sent: TaskSpec | None = None
+    _job: Job | None = None
 
     custom_operator_name = "@task.dbnd"
     template_fields: Sequence[str] = ("op_args", "op_kwargs", "parameters")
@@ -61,6 +63,10 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         if self.code not in _CODE:
             raise ConfigurationError(f"code={self.code!r}: expected one of {', '.join(_CODE)}.")
         super().__init__(**{k: v for k, v in options.items() if k not in ("code", "python")})
+
+    def sees_disk(self, store: ArtifactStore) -> bool:  # noqa: ARG002 - where it matters
+        """Tell whether jobs see the local files of the worker, the data being in *store*."""
+        return self.shares_disk
 
     @abstractmethod
     def configure(self, job: Job, store: ArtifactStore) -> None:
@@ -90,6 +96,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         job = recall(spec.store, spec.identity)
         if job is None:
             raise self._error("the record of the job is gone from the store", "Run the task again.")
+        self._sent, self._job = spec, job
         manifest = self._result_of(spec, job, resume)
         return self.push_outputs(context, self.finished(context, spec, manifest))
 
@@ -97,7 +104,10 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         """Send the job of *spec*, unless one is out already, and return its manifest."""
         engine, settings = self.binding.engine, self.binding.dag.settings
         place = Place(
-            engine=engine.name, type=engine.type, shares_disk=self.shares_disk, code=self.code
+            engine=engine.name,
+            type=engine.type,
+            shares_disk=self.sees_disk(spec.store),
+            code=self.code,
         )
         job = send(spec, self.binding.definition, settings, place)
         earlier = recall(spec.store, spec.identity)
@@ -109,7 +119,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
             if manifest is not None and manifest.status != "failed":
                 forget(spec.store, spec.identity)
                 return manifest
-        self._sent = spec
+        self._sent, self._job = spec, job
         remember(spec.store, spec.identity, job)
         self.configure(job, spec.store)
         return self._result_of(spec, job, lambda: self.launch(context))
@@ -140,6 +150,18 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         super().on_kill()
         if self._sent is not None:
             forget(self._sent.store, self._sent.identity)
+
+    @property
+    def running_job(self) -> str | None:
+        """What the engine calls the job that an earlier try sent and that may run still."""
+        return self._job.name if self._job is not None else None
+
+    def started(self, name: str) -> None:
+        """Record what the engine calls the job, so that another process can take it up."""
+        assert self._sent is not None
+        assert self._job is not None
+        self._job = replace(self._job, name=name)
+        remember(self._sent.store, self._sent.identity, self._job)
 
     def _error(self, reason: str, remedy: str) -> EngineError:
         engine = self.binding.engine

@@ -158,4 +158,4 @@ def test_a_container_that_is_removed_while_it_runs_is_a_lost_job(work: Any, clie
     thread.join()
 
     assert state == "failed"
-    assert "the container is gone" in log
+    assert "the container is gone" in log, log

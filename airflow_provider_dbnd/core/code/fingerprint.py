@@ -34,6 +34,9 @@ class CodeFingerprint:
 
     def changed_since(self, other: CodeFingerprint) -> tuple[str, ...]:
         """Return the names of the parts that are not the same in both, or in one only."""
+        if self.digest == other.digest:
+            # Where things stand is part of their names, not of what they are.
+            return ()
         names = {**self.parts, **other.parts}
         return tuple(n for n in names if self.parts.get(n) != other.parts.get(n))
 

@@ -89,7 +89,8 @@ class ArrowFile(StoredTable):
         super().__init__(path, reader.schema, sum(batch_rows), fingerprint)
         self._reader = reader
         self._memory = memory
-        self._ends = list(accumulate(batch_rows))
+        #: The number of rows up to the end of each batch.
+        self.batch_ends = list(accumulate(batch_rows))
 
     @override
     def memory(self) -> mmap.mmap:
@@ -107,14 +108,14 @@ class ArrowFile(StoredTable):
 
         schema = pa.schema([self.schema.field(name) for name in columns], self.schema.metadata)
         chosen: list[Any] = []
-        for index in range(bisect_right(self._ends, start), len(self._ends)):
+        for index in range(bisect_right(self.batch_ends, start), len(self.batch_ends)):
             batch = self._reader.get_batch(index)
-            first = self._ends[index] - batch.num_rows
+            first = self.batch_ends[index] - batch.num_rows
             if first >= stop:
                 break
             wanted = batch.slice(max(start - first, 0), stop - max(first, start))
             chosen.append(wanted.select(columns))
-        if not chosen and self._ends:
+        if not chosen and self.batch_ends:
             # A table without rows still has its dictionaries.
             chosen.append(self._reader.get_batch(0).slice(0, 0).select(columns))
         return pa.Table.from_batches(chosen, schema)

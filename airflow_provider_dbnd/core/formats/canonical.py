@@ -21,6 +21,8 @@ def logical_type(type_: Any) -> str:
     """Return the name of an Arrow type, one for all layouts of the same values."""
     from pyarrow import types
 
+    if types.is_primitive(type_):
+        return str(type_)
     if types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_):
         return "string"
     if types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_):
@@ -81,25 +83,24 @@ def update(hasher: Any, array: Any) -> bool:
     from pyarrow import types
 
     type_ = array.type
+    if types.is_primitive(type_):
+        valid = _update_validity(hasher, array)
+        if types.is_boolean(type_):
+            return _update_booleans(hasher, array, valid)
+        return _update_fixed_width(hasher, array, valid)
     if types.is_run_end_encoded(type_):
         import pyarrow.compute as pc
 
         return update(hasher, pc.run_end_decode(array))
     if is_extension(type_):
         return update(hasher, array.storage)
-
     if types.is_null(type_):
         hasher.update(struct.pack("<Q", len(array)))
         return False
-    valid = validity(array)
-    hasher.update(struct.pack("<Q?", len(array), valid is not None))
     if types.is_dictionary(type_):
-        return _update_codes(hasher, array, valid)
-    if valid is not None:
-        hasher.update(_packed_bits(array.buffers()[0], array.offset, len(array)))
-    if types.is_boolean(type_):
-        _update_booleans(hasher, array, valid)
-    elif types.is_struct(type_):
+        return _update_codes(hasher, array, _update_head(hasher, array))
+    valid = _update_validity(hasher, array)
+    if types.is_struct(type_):
         for child in array.flatten():
             update(hasher, child)
     elif _is_list(type_) or types.is_fixed_size_list(type_) or types.is_map(type_):
@@ -111,6 +112,20 @@ def update(hasher: Any, array: Any) -> bool:
     else:
         return _update_fixed_width(hasher, array, valid)
     return False
+
+
+def _update_head(hasher: Any, array: Any) -> Any:
+    """Feed the length of *array* and whether it has nulls; return its validity."""
+    valid = validity(array)
+    hasher.update(struct.pack("<Q?", len(array), valid is not None))
+    return valid
+
+
+def _update_validity(hasher: Any, array: Any) -> Any:
+    valid = _update_head(hasher, array)
+    if valid is not None:
+        hasher.update(_packed_bits(array.buffers()[0], array.offset, len(array)))
+    return valid
 
 
 def _is_list(type_: Any) -> bool:
@@ -218,11 +233,11 @@ def _update_codes(hasher: Any, array: Any, valid: Any) -> bool:
     return valid is None or np.array_equal(canonical, codes)
 
 
-def _update_booleans(hasher: Any, array: Any, valid: Any) -> None:
-    if len(array) == 0:
-        return
-    packed = _packed_bits(array.buffers()[1], array.offset, len(array))
-    hasher.update(packed if valid is None else packed & _packed(valid))
+def _update_booleans(hasher: Any, array: Any, valid: Any) -> bool:
+    if len(array):
+        packed = _packed_bits(array.buffers()[1], array.offset, len(array))
+        hasher.update(packed if valid is None else packed & _packed(valid))
+    return False
 
 
 def _update_lists(hasher: Any, array: Any) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_provider_dbnd.core.formats.annotations import data_type, is_stream, stream_item
+from airflow_provider_dbnd.core.formats.annotations import (
+    data_type,
+    is_stream,
+    stream_item,
+    type_name,
+)
 from airflow_provider_dbnd.core.formats.containers import (
     container_for_type,
     container_for_value,
@@ -14,6 +19,7 @@ from airflow_provider_dbnd.core.formats.containers import (
     is_tabular,
 )
 from airflow_provider_dbnd.core.formats.frames import Loaded
+from airflow_provider_dbnd.exceptions import FormatError
 
 
 def can_convert(producer: Any, consumer: Any) -> bool:
@@ -37,6 +43,8 @@ def can_convert(producer: Any, consumer: Any) -> bool:
 def convert_in_memory(value: Any, type_: Any) -> Any:
     """Return *value* as *type_* where both are tables, anything else as it is."""
     type_ = data_type(type_)
+    if is_spark_frame(type_) != is_spark_frame(type(value)) and _is_table(type_):
+        return _to_or_from_spark(value, type_)
     if is_stream(type_) and is_tabular(type_):
         parts = value if isinstance(value, Iterator) else iter([value])
         return (convert_in_memory(part, stream_item(type_)) for part in parts)
@@ -48,12 +56,27 @@ def convert_in_memory(value: Any, type_: Any) -> Any:
 
 def convert(value: Any, type_: Any) -> Any:
     """Convert a table to another container, as if it had been stored and read."""
+    table, extras = _to_arrow(value)
+    loaded = Loaded(table=table, schema=table.schema, extras=extras, rows=table.num_rows)
+    return container_for_type(type_).from_arrow(loaded)
+
+
+def _to_or_from_spark(value: Any, type_: Any) -> Any:
+    if is_spark_frame(type(value)):
+        raise FormatError(
+            f"a Spark frame is not brought into the memory of this process to become a "
+            f"{type_name(type_)}: return it from a task and pass the result on, or call .toPandas()"
+        )
+    from airflow_provider_dbnd.core.formats.spark_frame import from_table
+
+    return from_table(_to_arrow(value)[0])
+
+
+def _to_arrow(value: Any) -> tuple[Any, Mapping[str, Any]]:
     import pyarrow as pa
 
     outgoing = container_for_value(value).outgoing(value)
-    table = pa.Table.from_batches(list(outgoing.batches), outgoing.schema)
-    loaded = Loaded(table=table, schema=table.schema, extras=outgoing.extras, rows=table.num_rows)
-    return container_for_type(type_).from_arrow(loaded)
+    return pa.Table.from_batches(list(outgoing.batches), outgoing.schema), outgoing.extras
 
 
 def _is_table(type_: Any) -> bool:

@@ -82,16 +82,22 @@ class ParquetFormat(TabularFormat):
 
     @override
     def open(self, path: str, *, checksum: str | None, digest: str | None) -> StoredTable:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         if os.path.isdir(path):
             from airflow_provider_dbnd.core.formats.parquet_folder import open_folder
 
             return open_folder(path)
+        return self.open_file(path, path, checksum=checksum, digest=digest)
+
+    def open_file(
+        self, file: Any, path: str, *, checksum: str | None = None, digest: str | None
+    ) -> ParquetFile:
+        """Open *file*, a path or something to read ranges from, which messages call *path*."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         fingerprint = None
         try:
-            reader = pq.ParquetFile(path, page_checksum_verification=True)
+            reader = pq.ParquetFile(file, page_checksum_verification=True)
             metadata = reader.metadata.metadata or {}
             if FINGERPRINT_KEY.encode() in metadata:
                 fingerprint = Fingerprint.from_bytes(metadata[FINGERPRINT_KEY.encode()])

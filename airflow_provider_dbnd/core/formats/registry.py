@@ -146,8 +146,12 @@ def extension_of(path: str) -> str:
 
 def is_data_type(type_: Any) -> bool:
     """Tell whether an annotation is data, so that a string given for it is a URI to load."""
-    return is_tabular(type_) or is_spark_frame(type_) or any(
-        row.loadable and row.stores(type_) for row in _rows().values() if TABLE not in row.types
+    return (
+        is_tabular(type_)
+        or is_spark_frame(type_)
+        or any(
+            row.loadable and row.stores(type_) for row in _rows().values() if TABLE not in row.types
+        )
     )
 
 

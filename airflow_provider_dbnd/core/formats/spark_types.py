@@ -31,6 +31,7 @@ class SparkColumn:
     :param arrow: the Arrow type that Spark takes them in
     :param stored: Spark's type of what lies in a parquet file
     :param value: makes the column expression of the one out of the other
+    :param loss: what to say where a value of the Arrow type does not fit, None to cut it
     """
 
     name: str
@@ -38,6 +39,7 @@ class SparkColumn:
     arrow: Any
     stored: Any
     value: Callable[[], Any]
+    loss: str | None
 
 
 def spark_columns(schema: Any, *, lossy: bool) -> list[SparkColumn]:
@@ -79,8 +81,9 @@ def _column(field: Any, loss: _Loss) -> SparkColumn:
     type_, arrow = _types(field.type, loss)
     if types.is_dictionary(field.type):
         field = field.with_type(field.type.value_type)
-    name = _quoted(field.name)
-    stored, value = type_, partial(_sql, name)
+    name = quoted(field.name)
+    stored: Any = type_
+    value: Callable[[], Any] = partial(_sql, name)
     if types.is_timestamp(field.type) and field.type.unit == "ns":
         stored, value = _nanoseconds(field, loss)
     elif types.is_duration(field.type):
@@ -89,7 +92,14 @@ def _column(field: Any, loss: _Loss) -> SparkColumn:
         stored, value = IntegerType(), partial(_sql, "NULL")
     else:
         _check_nested(field.type, field.type, loss)
-    return SparkColumn(name=field.name, type=type_, arrow=arrow, stored=stored, value=value)
+    return SparkColumn(
+        name=field.name,
+        type=type_,
+        arrow=arrow,
+        stored=stored,
+        value=value,
+        loss=None if loss.lossy else _nanoseconds_lost(field.name, field.type),
+    )
 
 
 def _types(type_: Any, loss: _Loss) -> tuple[Any, Any]:
@@ -215,7 +225,7 @@ def _nanoseconds(field: Any, loss: _Loss) -> tuple[Any, Callable[[], Any]]:
     """Read a time as a number; one that has more than microseconds is an error."""
     from pyspark.sql.types import LongType
 
-    micros = f"{_quoted(field.name)} DIV 1000"
+    micros = f"{quoted(field.name)} DIV 1000"
     made = (
         f"{_EPOCH} + {_interval(micros)}"
         if field.type.tz is None
@@ -227,7 +237,7 @@ def _nanoseconds(field: Any, loss: _Loss) -> tuple[Any, Callable[[], Any]]:
 def _duration(field: Any, loss: _Loss) -> tuple[Any, Callable[[], Any]]:
     from pyspark.sql.types import LongType
 
-    name = _quoted(field.name)
+    name = quoted(field.name)
     if field.type.unit != "ns":
         return LongType(), partial(_sql, _interval(f"{name} * {_MICROS[field.type.unit]}L"))
     made = _interval(f"{name} DIV 1000")
@@ -238,14 +248,13 @@ def _exact(field: Any, made: str) -> Any:
     """Make a column that fails, when it is computed, where a value has nanoseconds."""
     from pyspark.sql import functions
 
-    name = _quoted(field.name)
+    name = quoted(field.name)
     return functions.when(_sql(f"{name} IS NULL OR {name} % 1000 = 0"), _sql(made)).otherwise(
-        functions.raise_error(functions.lit(nanoseconds_lost(field.name, field.type)))
+        functions.raise_error(functions.lit(_nanoseconds_lost(field.name, field.type)))
     )
 
 
-def nanoseconds_lost(name: str, type_: Any) -> str:
-    """Say which column has what Spark has no place for."""
+def _nanoseconds_lost(name: str, type_: Any) -> str:
     return (
         f"column {name!r} of type {type_} has nanoseconds, which Spark would lose; round it to "
         f"microseconds, or read it with load_options={{'{LOSSY}': True}}"
@@ -262,5 +271,6 @@ def _sql(text: str) -> Any:
     return expr(text)
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a column's name as SQL writes it."""
     return "`" + name.replace("`", "``") + "`"
