@@ -13,33 +13,41 @@ from benchmarks.table import Row, seconds
 
 CHOSEN = ["c7", "c31"]
 
+KINDS = {"wide": "all dtypes", "numbers": "floats only"}
+
 
 def rows(options: Options) -> Iterator[Row]:
     """Measure at the largest size."""
-    times = child("columns:times", megabytes=options.size, rounds=options.more(5))
-    yield Row(
-        subject="columns",
-        what=f"2 of 50 columns of a {options.size} MB artifact, against raw Arrow IPC + map",
-        value=times["ours"] / times["arrow"],
-        must=options.target(1.3),
-        aim=options.target(1.1),
-        detail=f"{seconds(times['ours'])} / {seconds(times['arrow'])}",
-    )
-    yield Row(
-        subject="columns",
-        what="the same with hashing made to do nothing",
-        value=times["unhashed"] / times["arrow"],
-        detail=f"{seconds(times['unhashed'])} / {seconds(times['arrow'])}",
-    )
+    for kind, dtypes in KINDS.items():
+        times = child("columns:times", kind=kind, megabytes=options.size, rounds=options.more(10))
+        what = f"2 of 50 columns of a {options.size} MB artifact, {dtypes}"
+        yield Row(
+            subject="columns",
+            what=f"{what}, against raw Arrow IPC + map",
+            value=times["ours"] / times["arrow"],
+            must=options.target(1.3),
+            aim=options.target(1.1),
+            detail=f"{seconds(times['ours'])} / {seconds(times['arrow'])}",
+        )
+        for name, added in (
+            ("unhashed", "hashing made to do nothing"),
+            ("task", "as a whole task"),
+        ):
+            yield Row(
+                subject="columns",
+                what=f"the same, {added}",
+                value=times[name] / times["arrow"],
+                detail=f"{seconds(times[name])} / {seconds(times['arrow'])}",
+            )
 
 
-def times(megabytes: float, rounds: int) -> dict[str, float]:
-    """Read the same columns both ways; runs in a process of its own."""
+def times(kind: str, megabytes: float, rounds: int) -> dict[str, float]:
+    """Read and use the same columns both ways; runs in a process of its own."""
     from benchmarks import frames
     from benchmarks.digests import without_hashing
     from benchmarks.ways import Arrow, Ours
 
-    frame = frames.wide(megabytes)
+    frame = getattr(frames, kind)(megabytes)
     expected = frames.touch(frame[CHOSEN])
     with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as root:
         ours, arrow = Ours(f"{root}/ours"), Arrow(f"{root}/arrow")
@@ -49,16 +57,24 @@ def times(megabytes: float, rounds: int) -> dict[str, float]:
         del frame
 
         def read(given: Any) -> None:
-            assert ours.consume(given, columns=CHOSEN) == expected
+            assert frames.touch(ours.read(given, CHOSEN)) == expected
 
         def read_unhashed() -> None:
             with without_hashing():
                 read(unhashed)
 
+        def read_in_task() -> None:
+            assert ours.consume(reference, columns=CHOSEN) == expected
+
         def read_arrow() -> None:
             assert _two_columns(path) == expected
 
-        ways = {"ours": partial(read, reference), "arrow": read_arrow, "unhashed": read_unhashed}
+        ways = {
+            "ours": partial(read, reference),
+            "arrow": read_arrow,
+            "task": read_in_task,
+            "unhashed": read_unhashed,
+        }
         for way in ways.values():  # first calls
             way()
         return interleaved({name: partial(timed, way) for name, way in ways.items()}, rounds)

@@ -7,6 +7,7 @@ task has behind it (imports, clients) are made in ``__init__``.
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from typing import Any, Protocol
 
@@ -51,6 +52,16 @@ class Ours:
 
         declared = {"frame": parameter(load_options={"columns": columns})} if columns else {}
         return self.run(consumer, {"frame": given}, declared)
+
+    def read(self, given: Any, columns: list[str]) -> pd.DataFrame:
+        """Load some columns as a parameter is loaded: verified, without the task around it."""
+        from airflow_provider_dbnd import parameter
+        from airflow_provider_dbnd.core.values import Decoder
+
+        declaration = parameter(load_options={"columns": columns})
+        decoder = Decoder(store=self.store, scratch=tempfile.gettempdir())
+        frame: pd.DataFrame = decoder.load(given, "frame", pd.DataFrame, declaration, "")
+        return frame
 
     def run(self, function: Any, arguments: dict[str, Any], declared: Any = None) -> Any:
         """Execute *function* as a task and return what its result travels as."""

@@ -21,7 +21,12 @@ def get_commands() -> list[Any]:
             description="The commands of dbnd: run, list, show, check, test-task. "
             "`airflow dbnd COMMAND --help` describes each.",
             func=_run,
-            args=(_arg(("arguments",), nargs=argparse.REMAINDER, help="arguments of dbnd"),),
+            args=(
+                # Options before the command: argparse's remainder begins at a word without a dash.
+                _arg(("-v", "--verbose"), action="store_true", help="log what is read and written"),
+                _arg(("--version",), action="store_true", help="show the version"),
+                _arg(("arguments",), nargs=argparse.REMAINDER, help="arguments of dbnd"),
+            ),
         )
     ]
 
@@ -29,4 +34,5 @@ def get_commands() -> list[Any]:
 def _run(namespace: Any) -> None:
     from airflow_provider_dbnd.cli.main import main
 
-    sys.exit(main(namespace.arguments or ["--help"]))
+    options = [f"--{name}" for name in ("verbose", "version") if getattr(namespace, name)]
+    sys.exit(main([*options, *namespace.arguments] or ["--help"]))

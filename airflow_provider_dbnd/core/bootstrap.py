@@ -130,4 +130,7 @@ def main(uri: str, options: Options = {}) -> int:  # noqa: B006 - only read
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], *map(json.loads, sys.argv[2:3])))
+    exit_code = main(sys.argv[1], *map(json.loads, sys.argv[2:3]))
+    # Any exit, even with 0, is an exception to an interpreter that runs files and stays (Databricks).
+    if exit_code:
+        sys.exit(exit_code)

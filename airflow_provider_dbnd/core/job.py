@@ -89,7 +89,9 @@ class Job:
 
     def arguments(self) -> list[str]:
         """Return what the program that runs the job is called with."""
-        return [self.spec, *([json.dumps(self.options)] if self.options else [])]
+        # YARN takes "}}" for the end of a variable of its own and drops it.
+        options = re.sub(r"}(?=})", "} ", json.dumps(self.options))
+        return [self.spec, *([options] if self.options else [])]
 
 
 def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Place) -> Job:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -46,7 +47,15 @@ def session() -> Any:
         raise MissingDependencyError(
             "Spark frames need pyspark: pip install 'airflow-provider-dbnd[spark]'"
         ) from exc
-    return SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    made = SparkSession.builder.getOrCreate()
+    context = getattr(made, "_sc", None)
+    if context is not None and context.master.startswith("local"):
+        # Spark would take the first python3 on the path, which may not have what is imported here.
+        context.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
+    return made
 
 
 def hadoop_url(uri: str, fs: Any) -> str:

@@ -86,7 +86,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _send_by_value(module: str) -> None:
     from pyspark import cloudpickle
 
-    cloudpickle.register_pickle_by_value(sys.modules[module])
+    pickler: Any = cloudpickle
+    pickler.register_pickle_by_value(sys.modules[module])
 
 
 def _end_with(parent: int, ended: Callable[[int], Any] = os._exit) -> None:

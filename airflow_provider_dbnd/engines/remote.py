@@ -80,9 +80,17 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
     def job_id(self) -> str:
         """Return what the engine calls the job."""
 
+    def external_id(self) -> str:
+        """Return what the engine calls the job, where the operator has a ``job_id`` of its own."""
+        return self.job_id()
+
     def explain(self, error: BaseException | None) -> str:
         """Return why the job ended without a result, and what to do, as far as the engine knows."""
         return f"{type(error).__name__}: {error}" if error else "the job left no result"
+
+    def may_go_on(self) -> bool:
+        """Tell whether the job may run still, though its operator has given up: a retry takes it up."""
+        return False
 
     def execute(self, context: Any) -> Any:
         """Run the function elsewhere; its results are in the store, references go to XCom."""
@@ -134,13 +142,14 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         manifest = read_result(spec.store, job.manifest, job.checksum)
         if manifest is None:
             reason = read_failure(spec.store, job) or self.explain(error)
-            forget(spec.store, spec.identity)
+            if not self.may_go_on():
+                forget(spec.store, spec.identity)
             raise self._error(reason, f"Its spec is {job.spec}.") from error
         forget(spec.store, spec.identity)
         if manifest.status == "skipped":
             raise _skip(manifest)
         if manifest.status == "failed":
-            raise _failure(manifest, self.job_id()) from None
+            raise _failure(manifest, self.external_id()) from None
         if error is not None:
             self.log.warning("the job succeeded, but its engine reported: %s", error)
         return manifest
@@ -166,7 +175,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
     def _error(self, reason: str, remedy: str) -> EngineError:
         engine = self.binding.engine
         return EngineError(
-            f"engine {engine.name!r} ({engine.type}), job {self.job_id()}: {reason.rstrip('.')}. "
+            f"engine {engine.name!r} ({engine.type}), job {self.external_id()}: {reason.rstrip('.')}. "
             f"{remedy}"
         )
 

@@ -136,12 +136,23 @@ def test_a_task_that_cannot_be_tested_is_an_error(
         assert message in error
 
 
-def test_airflow_dbnd_is_the_same_command(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["list", "no.py", "--help"], "Usage: dbnd list "),
+        (["--version"], "dbnd "),
+        (["--verbose", "list", "--help"], "Usage: dbnd list "),
+        ([], "Usage: dbnd "),
+    ],
+)
+def test_airflow_dbnd_is_the_same_command(
+    capfd: pytest.CaptureFixture[str], words: list[str], printed: str
+) -> None:
     from airflow.cli.cli_parser import get_parser
 
-    arguments = get_parser().parse_args(["dbnd", "list", "no.py", "--help"])
+    arguments = get_parser().parse_args(["dbnd", *words])
     with pytest.raises(SystemExit) as ended:
         arguments.func(arguments)
 
     assert ended.value.code == 0
-    assert capfd.readouterr().out.startswith("Usage: dbnd list ")
+    assert capfd.readouterr().out.startswith(printed)
