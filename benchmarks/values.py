@@ -17,6 +17,8 @@ from benchmarks.table import Row, seconds
 COUNT = 1000
 TASKS = 20
 
+WAYS = ("ours", "native")
+
 #: A chain in which every task is given a short string and returns another.
 CHAIN = """
 from airflow.sdk import DAG, task as native
@@ -32,12 +34,50 @@ with DAG("{way}") as dag:
         value = step(value, n)
 """
 
+#: The same with many values from each task to the next, every one an XCom.
+WIDE_CHAIN = """
+from airflow.sdk import DAG, task as native
+from airflow_provider_dbnd import task as ours
+
+with DAG("wide_{way}") as dag:
+    @{way}({options})
+    def step({parameters}) -> {annotation}:
+        return {result}
+
+    values = step()
+    for n in range({tasks} - 1):
+        values = step({arguments})
+"""
+
+
+def wide_chain(way: str, tasks: int, width: int) -> str:
+    """Return the DAG file of a chain with *width* ints and strings from task to task."""
+    types = ["int" if n % 2 else "str" for n in range(width)]
+    defaults = ["1" if n % 2 else "'x'" for n in range(width)]
+    parts = {
+        "ours": {
+            "options": "",
+            "annotation": f"tuple[{', '.join(types)}]",
+            "result": ", ".join(f"v{n}" for n in range(width)),
+            "arguments": "*values",
+        },
+        "native": {
+            "options": "multiple_outputs=True",
+            "annotation": "dict",
+            "result": f"dict({', '.join(f'v{n}=v{n}' for n in range(width))})",
+            "arguments": f"*(values[f'v{{n}}'] for n in range({width}))",
+        },
+    }
+    declared = (f"v{n}: {types[n]} = {defaults[n]}" for n in range(width))
+    return WIDE_CHAIN.format(way=way, tasks=tasks, parameters=", ".join(declared), **parts[way])
+
 
 def rows(options: Options) -> Iterator[Row]:
     """Measure the encoding alone, then whole runs of a chain."""
-    tasks = TASKS if options.size >= 100 else 3
-    found = child("values:measured", tasks=tasks, rounds=options.more(3), more=options.more(5))
-    times, runs = found["encoding"], found["runs"]
+    tasks, width = (TASKS, COUNT // TASKS) if options.size >= 100 else (3, 5)
+    rounds = {"encoding": options.more(5), "runs": options.more(3), "wide": options.rounds}
+    found = child("values:measured", tasks=tasks, width=width, rounds=rounds)
+    times, runs, wide = found["encoding"], found["runs"], found["wide"]
     added = (times["ours"] - times["native"]) / COUNT
     yield Row(
         subject="values",
@@ -54,13 +94,30 @@ def rows(options: Options) -> Iterator[Row]:
         aim=options.target(1.0),
         detail=f"{seconds(runs['ours'] / tasks)} / {seconds(runs['native'] / tasks)} a task",
     )
+    yield Row(
+        subject="values",
+        what=f"{width * tasks:,} small values between {tasks} tasks, dag.test(), against TaskFlow",
+        value=wide["ours"] / wide["native"],
+        must=options.target(1.05),
+        aim=options.target(1.0),
+        detail=f"{seconds(wide['ours'] / tasks)} / {seconds(wide['native'] / tasks)} a task",
+    )
 
 
-def measured(tasks: int, rounds: int, more: int) -> dict[str, dict[str, float]]:
+def measured(tasks: int, width: int, rounds: dict[str, int]) -> dict[str, dict[str, float]]:
     """Measure in one Airflow with an empty home; runs in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as home:
         configure_airflow(home)
-        return {"encoding": _encoding(more), "runs": _runs(home, tasks, rounds)}
+        from airflow.utils.db import initdb
+
+        initdb()
+        single = {way: CHAIN.format(way=way, tasks=tasks) for way in WAYS}
+        wide = {f"wide_{way}": wide_chain(way, tasks, width) for way in WAYS}
+        return {
+            "encoding": _encoding(rounds["encoding"]),
+            "runs": _runs(home, single, rounds["runs"]),
+            "wide": _runs(home, wide, rounds["wide"]),
+        }
 
 
 def _encoding(rounds: int) -> dict[str, float]:
@@ -99,23 +156,20 @@ def _through_xcom(xcom: Any, result: Any, value: Any) -> Any:
     return xcom.deserialize_value(result(key="return_value", value=json.loads(stored)))
 
 
-def _runs(home: str, tasks: int, rounds: int) -> dict[str, float]:
-    """Run both chains on an empty database."""
-    from airflow.utils.db import initdb
+def _runs(home: str, files: dict[str, str], rounds: int) -> dict[str, float]:
+    """Run the DAGs in turn."""
+    dags = {name: parsed(home, name, text) for name, text in files.items()}
 
-    initdb()
-    texts = {way: CHAIN.format(way=way, tasks=tasks) for way in ("ours", "native")}
-    dags = {way: parsed(home, way, text) for way, text in texts.items()}
-
-    def run(way: str) -> float:
+    def run(name: str) -> float:
         states: list[str] = []
-        took = timed(lambda: states.append(dags[way].test().state))
-        assert states == ["success"], f"{way} failed"
+        took = timed(lambda: states.append(dags[name].test().state))
+        assert states == ["success"], f"{name} failed"
         return took
 
-    for way in dags:  # first calls
-        run(way)
-    return interleaved({way: partial(run, way) for way in dags}, rounds)
+    for name in dags:  # first calls
+        run(name)
+    times = interleaved({name: partial(run, name) for name in dags}, rounds)
+    return {way: times[name] for way, name in zip(WAYS, dags, strict=True)}
 
 
 def configure_airflow(home: str) -> None:

@@ -87,6 +87,17 @@ def run(
             "--run-id", metavar="ID", help="Name of the run.", show_default="from the time"
         ),
     ] = None,
+    reuse: Annotated[
+        Optional[bool],
+        typer.Option(
+            "--reuse/--no-reuse",
+            help="Let results of earlier runs stand for tasks, or for none.",
+            show_default="as configured",
+        ),
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Run every task, and let later runs use what comes out.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Run a pipeline or a task here, without Airflow.
@@ -107,6 +118,7 @@ def run(
             parallel=parallel,
             date=date,
             run_id=run_id,
+            reuse="refresh" if refresh else None if reuse is None else "on" if reuse else "off",
             quiet=quiet,
         )
     )

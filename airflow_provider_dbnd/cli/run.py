@@ -18,7 +18,7 @@ from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.execute import texts_of
 from airflow_provider_dbnd.core.graph import Graph
 from airflow_provider_dbnd.core.parameters import MISSING
-from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve
+from airflow_provider_dbnd.core.resolution import MASK, REUSE, Sources, resolve
 from airflow_provider_dbnd.core.runner import Runner, RunResult
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
 from airflow_provider_dbnd.core.store import ArtifactStore
@@ -26,6 +26,8 @@ from airflow_provider_dbnd.engines.launch import Launcher
 from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError, ParameterError
 
 SOURCE = "--set"
+
+_REUSE_FLAGS = {"on": "--reuse", "off": "--no-reuse", "refresh": "--refresh"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,10 +63,12 @@ def run(
     parallel: int = 1,
     date: str | None = None,
     run_id: str | None = None,
+    reuse: str | None = None,
     quiet: bool = False,
 ) -> int:
     """Run a pipeline or task; return the process's exit code."""
-    prepared = prepare(target, assignments, environment)
+    chosen_reuse = [] if reuse is None else [f"{REUSE}={reuse}"]
+    prepared = prepare(target, [*assignments, *chosen_reuse], environment)
     date = _checked_date(date)
     graph = build_graph(prepared.runnable.definition, prepared.sources)
     settings = prepared.settings
@@ -74,7 +78,8 @@ def run(
             "--run-id": run_id,
             "--parallel": parallel if parallel > 1 else None,
         }
-        print(" ".join([*_echo(prepared, graph, assignments), *_options(chosen)]))
+        flags = [_REUSE_FLAGS[reuse]] if reuse else []
+        print(" ".join([*_echo(prepared, graph, assignments), *_options(chosen), *flags]))
         _print_start(prepared)
     started = time.perf_counter()
     with Progress(graph, enabled=sys.stderr.isatty() and not quiet) as progress:

@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.conversion import record_fields
-from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.definition import INHERITED, Definition
 from airflow_provider_dbnd.core.graph import (
     Builder,
     Call,
@@ -25,6 +25,7 @@ from airflow_provider_dbnd.core.graph import (
 )
 from airflow_provider_dbnd.core.parameters import MISSING, RunValue
 from airflow_provider_dbnd.core.resolution import (
+    REUSE,
     Sources,
     check_keys,
     missing,
@@ -53,7 +54,8 @@ def build_body(
             parameter = builder.parameter(owner, definition, name, argument)
             values[name] = _stand_in(parameter, compared=name in compared)
     args, kwargs = definition.signature.spread(values)
-    with building(builder):
+    inherited = {k: v for k, v in definition.options.items() if k in INHERITED}
+    with building(builder, inherited):
         return definition.function(*args, **kwargs)
 
 
@@ -177,7 +179,7 @@ def check_names(definition: Definition, task_ids: Iterator[str] | Mapping[str, A
 
 def known_parameters(definition: Definition, graph: Graph) -> dict[str, list[str]]:
     """Return the parameter names of the root, each group and each task of *graph*."""
-    known: dict[str, list[str]] = {definition.name: list(definition.signature.inputs)}
+    known: dict[str, list[str]] = {definition.name: [*definition.signature.inputs, REUSE]}
     for parameter in graph.parameters.values():
         names = known.setdefault(parameter.owner, [])
         if parameter.spec.name not in names:

@@ -10,6 +10,9 @@ from airflow_provider_dbnd.core.settings import merged_options
 from airflow_provider_dbnd.core.signature import Signature, read_signature
 from airflow_provider_dbnd.exceptions import SignatureError
 
+#: Options of a pipeline that hold for the tasks it calls, unless they have their own.
+INHERITED = ("engine", "reuse")
+
 Kind = Literal["task", "sensor", "pipeline"]
 
 
@@ -29,8 +32,11 @@ class Definition:
 
     def with_options(self, **options: Any) -> Definition:
         """Return a copy with *options* over the present ones; those that are tables are merged."""
-        options = merged_options(self.options, _without_later_features(self.name, options))
-        return replace(self, options=options)
+        return replace(self, options=merged_options(self.options, options))
+
+    def inheriting(self, options: Mapping[str, Any]) -> Definition:
+        """Return a copy with *options* under the present ones."""
+        return replace(self, options={**options, **self.options})
 
     def renamed(self, name: str) -> Definition:
         """Return a copy that makes nodes of another name."""
@@ -47,18 +53,9 @@ def define(
     signature = read_signature(function, declared)
     options = dict(options)
     name = str(options.pop("task_id", None) or signature.name)
-    return Definition(
-        kind=kind, signature=signature, name=name, options=_without_later_features(name, options)
-    )
-
-
-def _without_later_features(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Take out options that ask for what is the case anyway, and refuse to ignore the others."""
-    rest = dict(options)
-    reuse = rest.pop("reuse", False)
-    if reuse is not False:
+    if kind == "sensor" and options.get("reuse"):
         raise SignatureError(
-            f"{name}(): reuse={reuse!r} is not available in this version: every run runs "
-            "every task. Leave reuse out."
+            f"sensor {name!r} asks whether something is there now, which no earlier answer tells. "
+            "Leave reuse out."
         )
-    return rest
+    return Definition(kind=kind, signature=signature, name=name, options=options)

@@ -17,11 +17,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
-from airflow_provider_dbnd.core.artifacts import brief
+from airflow_provider_dbnd.core.artifacts import brief, is_reference
 from airflow_provider_dbnd.core.attempt import Attempt, running
 from airflow_provider_dbnd.core.conversion import accepts_none, type_text
 from airflow_provider_dbnd.core.definition import Definition
@@ -45,6 +45,7 @@ from airflow_provider_dbnd.core.resolution import (
 )
 from airflow_provider_dbnd.core.scratch import scratch_folder
 from airflow_provider_dbnd.core.signature import Input, OutputSlot
+from airflow_provider_dbnd.core.spark import session
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Decoder, Encoder, publish
 from airflow_provider_dbnd.exceptions import DbndError, ParameterError
@@ -58,8 +59,8 @@ class TaskSpec:
 
     ``arguments`` holds resolved values by parameter name; data is in them as references or URIs.
     ``elements`` asks for one artifact an element, since a task is fanned out over the result.
-    ``folder`` is where relative output paths start, if not beside the function's file; ``engine``
-    goes to the manifest as it is.
+    ``folder`` is where relative output paths start, if not beside the function's file; ``engine``,
+    ``code`` and ``reuse`` go to the manifest as they are.
     """
 
     identity: Identity
@@ -68,6 +69,8 @@ class TaskSpec:
     elements: bool = False
     folder: str | None = None
     engine: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, Any] = field(default_factory=dict)
+    reuse: Mapping[str, Any] = field(default_factory=dict)
 
 
 def arguments_of(
@@ -117,6 +120,12 @@ def execute(spec: TaskSpec, definition: Definition) -> Manifest:
         return _Run(spec, definition, scratch).execute()
 
 
+def reuse_result(spec: TaskSpec, definition: Definition, found: Manifest) -> Manifest:
+    """Let the result of an earlier attempt stand for this one; return this attempt's manifest."""
+    with scratch_folder() as scratch:
+        return _Run(spec, definition, scratch).reuse(found)
+
+
 class _Run:
     """The steps of one attempt, and what they leave for the manifest."""
 
@@ -142,6 +151,34 @@ class _Run:
             raise
         manifest = self._manifest("success")
         log.info("manifest: %s", write_manifest(self.spec.store, manifest))
+        if manifest.reuse:
+            from airflow_provider_dbnd.core.reuse.index import record
+
+            record(self.spec.store, manifest)
+        return manifest
+
+    def reuse(self, found: Manifest) -> Manifest:
+        inputs = self.definition.signature.inputs
+        for name, value in self.spec.arguments.items():
+            given = value_of_run(self.spec.identity, inputs[name], value)
+            self._record(inputs[name], given)
+            if not formats.is_data_type(inputs[name].annotation) and not is_reference(given.value):
+                # It may be part of the path that the result is published to.
+                self._loaded[name] = converted(self.spec.identity.task_id, inputs[name], given)
+        for slot in self.definition.signature.outputs:
+            if path := slot.declaration.path:
+                self._publish(
+                    slot.name, found.outputs[slot.name], self._publish_uri(path, slot.name)
+                )
+        self.outputs = dict(found.outputs)
+        hit = {**asdict(found.identity), "seconds": found.seconds}
+        manifest = replace(
+            self._manifest("success"),
+            inputs=found.inputs,
+            metrics=found.metrics,
+            reuse={**self.spec.reuse, "hit": hit},
+        )
+        log.info("manifest: %s", write_manifest(self.spec.store, manifest))
         return manifest
 
     def _call(self) -> Any:
@@ -150,14 +187,19 @@ class _Run:
             self._loaded[name] = self._load(
                 inputs[name], value_of_run(self.spec.identity, inputs[name], value)
             )
-        args, kwargs = self.definition.signature.spread(self._loaded)
+        injected = {name: session() for name in self.definition.signature.injected}
+        args, kwargs = self.definition.signature.spread({**self._loaded, **injected})
         return self.definition.function(*args, **kwargs)
 
-    def _load(self, spec: Input, value: Value) -> Any:
+    def _record(self, spec: Input, value: Value) -> bool:
         hidden = value.hidden or spec.declaration.hidden
         record = MASK if hidden else to_json(value.value)
         log.info("parameter %s = %s (%s)", spec.name, brief(record), value.source)
         self.parameters[spec.name] = ParameterRecord(value=record, source=value.source)
+        return hidden
+
+    def _load(self, spec: Input, value: Value) -> Any:
+        hidden = self._record(spec, value)
         if hidden:
             value = replace(value, hidden=True)
             self._secrets += texts_of(value.value)
@@ -200,14 +242,12 @@ class _Run:
         uri = self._publish_uri(path, slot.name) if path else None
         encoded = encoder.encode(value, slot.name, slot.declaration, slot.annotation)
         if uri is not None:
-            self.published[slot.name] = publish(
-                self.spec.store,
-                encoded,
-                uri,
-                base=self.spec.folder or self.definition.signature.folder,
-                into=self._scratch,
-            )
+            self._publish(slot.name, encoded, uri)
         self.outputs[slot.name] = encoded
+
+    def _publish(self, name: str, encoded: Any, uri: str) -> None:
+        base = self.spec.folder or self.definition.signature.folder
+        self.published[name] = publish(self.spec.store, encoded, uri, base=base, into=self._scratch)
 
     def _publish_uri(self, template: str, name: str) -> str:
         identity = self.spec.identity
@@ -263,6 +303,8 @@ class _Run:
             metrics=self.attempt.metrics,
             calls=tuple(self.attempt.calls),
             engine=self.spec.engine,
+            code=self.spec.code,
+            reuse=self.spec.reuse,
             error=error,
         )
 
@@ -324,7 +366,7 @@ def _environment() -> dict[str, Any]:
         "host": socket.gethostname(),
         "versions": {
             name: sys.modules[name].__version__
-            for name in ("pandas", "pyarrow", "polars")
+            for name in ("pandas", "pyarrow", "polars", "pyspark")
             if hasattr(sys.modules.get(name), "__version__")
         },
     }

@@ -84,9 +84,9 @@ class Folders:
         """
         with self._store.reading(uri, size, checksum):
             objects, path = self._store.locate(uri)
-            data = objects.read(f"{path}/{LISTING}")
-            listing = read_listing(uri, data, checksum=checksum, size=size)
-            check_files(uri, listing, objects.files(path))
+            data, files = objects.read(f"{path}/{LISTING}"), objects.files(path)
+        listing = read_listing(uri, data, checksum=checksum, size=size)
+        check_files(uri, listing, files)
         return listing
 
     def fetch(self, uri: str, *, checksum: str, size: int | None, into: str) -> str:

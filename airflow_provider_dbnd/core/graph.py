@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from airflow_provider_dbnd.core.artifacts import is_reference
@@ -211,6 +212,9 @@ def _handles(other: Any, near: NodeHandle) -> Iterator[NodeHandle]:
 
 
 _BUILDER: ContextVar[Builder | None] = ContextVar("dbnd_builder", default=None)
+_INHERITED: ContextVar[Mapping[str, Any]] = ContextVar(
+    "dbnd_inherited", default=MappingProxyType({})
+)
 
 
 def current_builder() -> Builder | None:
@@ -219,13 +223,20 @@ def current_builder() -> Builder | None:
 
 
 @contextlib.contextmanager
-def building(builder: Builder) -> Iterator[None]:
-    """Make calls of tasks in this block nodes of *builder*."""
+def building(
+    builder: Builder, inherited: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[None]:
+    """Make calls of tasks in this block nodes of *builder*.
+
+    :param inherited: options that the tasks have unless they have their own.
+    """
     token = _BUILDER.set(builder)
+    options = _INHERITED.set({**_INHERITED.get(), **inherited})
     try:
         yield
     finally:
         _BUILDER.reset(token)
+        _INHERITED.reset(options)
 
 
 def add_call(
@@ -234,6 +245,8 @@ def add_call(
     """Add one bound call to the graph after checking its edges."""
     arguments = {name: unwrap(value) for name, value in arguments.items()}
     mapped = _built(unwrap(mapped))
+    if definition.kind == "task":
+        definition = definition.inheriting(_INHERITED.get())
     for name, value in arguments.items():
         _check_value(definition, name, value, definition.signature.inputs[name].annotation)
     for row in mapped if isinstance(mapped, list | tuple) else [mapped]:

@@ -129,6 +129,7 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
         "failure": store.uri(failure),
         "folder": definition.signature.folder if place.shares_disk else None,
         "engine": {"name": place.engine, "type": place.type},
+        "record": {"code": spec.code, "reuse": spec.reuse},
     }
     data = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     where = key(SPECS, *_place(identity), f"{identity.try_number}.json")
@@ -161,6 +162,7 @@ def run(uri: str, options: Mapping[str, Any] | None = None) -> int:
         elements=document["elements"],
         folder=document["folder"],
         engine={**document["engine"], "job": job_name(), "spec": checksum},
+        **document["record"],
     )
     try:
         execute(spec, definition)

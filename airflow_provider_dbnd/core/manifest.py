@@ -70,6 +70,8 @@ class Manifest:
 
     ``inputs`` and ``outputs`` map a name to JSON: an inline value, a reference, or lists and dicts
     of them. ``engine`` says where it ran: name and type of the engine, its job, the task's spec.
+    ``code`` is the fingerprint of the function's code; ``reuse`` the key of the result, what it is
+    made of, and under ``hit`` the attempt whose result stands for this one.
     """
 
     identity: Identity
@@ -85,6 +87,8 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calls: tuple[CallRecord, ...] = ()
     engine: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, Any] = field(default_factory=dict)
+    reuse: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:

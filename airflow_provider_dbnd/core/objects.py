@@ -56,6 +56,9 @@ class Objects(Protocol):
     def size(self, path: str) -> int | None:
         """Return the size of the object, ``None`` if there is none."""
 
+    def stamp(self, path: str) -> str | None:
+        """Return what changes whenever the object is written, where the store keeps such a thing."""
+
     def read(self, path: str) -> bytes:
         """Return the bytes of a small object."""
 
@@ -136,6 +139,9 @@ class LocalObjects:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
+    def stamp(self, path: str) -> str | None:  # noqa: D102, ARG002
+        return None  # a time of change can be set back
+
     def read(self, path: str) -> bytes:  # noqa: D102
         with open(path, "rb") as source:
             return source.read()
@@ -198,6 +204,10 @@ class LocalObjects:
         return aside
 
 
+#: What file systems call that which changes whenever an object is written.
+_VERSIONS = ("ETag", "etag", "modificationTime")
+
+
 class RemoteObjects:
     """Objects of an fsspec file system."""
 
@@ -227,6 +237,11 @@ class RemoteObjects:
         except FileNotFoundError:
             return None
         return None if found["type"] == "directory" else int(found["size"])
+
+    def stamp(self, path: str) -> str | None:  # noqa: D102
+        found = self.fs.info(path)
+        version = next((found[name] for name in _VERSIONS if found.get(name)), None)
+        return None if version is None else f"{found['size']}:{version}"
 
     def read(self, path: str) -> bytes:  # noqa: D102
         return transfer.download_bytes(self.fs, path)

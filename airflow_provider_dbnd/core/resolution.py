@@ -120,29 +120,34 @@ def resolve(task: str, spec: Input, given: Any, sources: Sources) -> Value | Non
     return replace(found, hidden=True) if found and spec.declaration.hidden else found
 
 
-#: Every task has it besides its own parameters: the engine it runs on.
-ENGINE = "engine"
-
-_ENGINE = Input(
-    name=ENGINE,
-    annotation=str,
-    default=MISSING,
-    declaration=Parameter(),
-    kind=inspect.Parameter.KEYWORD_ONLY,
-)
+#: What can be set of every task besides its own parameters, in the same order of sources: the
+#: engine it runs on, and whether a stored result may stand for it.
+ENGINE, REUSE = "engine", "reuse"
 
 
-def engine_wanted(task: str, signature: Signature, sources: Sources) -> str | None:
-    """Return the engine that the run, the environment or a file names for *task*, like a parameter."""
-    if ENGINE in signature.inputs:
+def wanted(name: str, task: str, signature: Signature, sources: Sources) -> str | None:
+    """Return what the run, the environment or a file says of ENGINE or REUSE for *task*.
+
+    REUSE may be said of the root as well, for every task.
+    """
+    spec = Input(
+        name=name,
+        annotation=str,
+        default=MISSING,
+        declaration=Parameter(),
+        kind=inspect.Parameter.KEYWORD_ONLY,
+    )
+    if name in signature.inputs:
         return None  # it is the task's own parameter
-    value = resolve(task, _ENGINE, MISSING, sources)
+    value = resolve(task, spec, MISSING, sources)
+    if value is None and name == REUSE:
+        value = resolve(sources.root, spec, MISSING, sources)
     return None if value is None else str(value.value)
 
 
 def names_of(signature: Signature) -> list[str]:
-    """Return what can be set of a task: its parameters, and the engine."""
-    return list(dict.fromkeys((*signature.inputs, ENGINE)))
+    """Return what can be set of a task: its parameters, its engine and its reuse."""
+    return list(dict.fromkeys((*signature.inputs, ENGINE, REUSE)))
 
 
 def missing(task: str, spec: Input, sources: Sources, *, kind: str = "task") -> ParameterError:

@@ -18,7 +18,8 @@ from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, 
 from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, unwrap, walk
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
 from airflow_provider_dbnd.core.parameters import MISSING, Parameter
-from airflow_provider_dbnd.core.resolution import Sources, Value, missing
+from airflow_provider_dbnd.core.resolution import REUSE, Sources, Value, missing, wanted
+from airflow_provider_dbnd.core.reuse import run_or_reuse
 from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.store import ArtifactStore
@@ -216,7 +217,7 @@ class Runner:
         for number in range(1, tries + 1):
             spec = self._spec(node, given, index, number)
             try:
-                return self._launch(spec, _polling(definition, node.id))
+                return self._run(spec, definition)
             except (ParameterError, SignatureError):
                 raise  # the next try would be the same
             except Exception as exc:
@@ -232,6 +233,18 @@ class Runner:
             except SystemExit as exc:
                 raise TaskFailedError(f"task {node.id!r} called sys.exit({exc.code!r}).") from exc
         raise AssertionError("unreachable")
+
+    def _run(self, spec: TaskSpec, definition: Definition) -> Manifest:
+        task_id = spec.identity.task_id
+        if definition.kind == "sensor":
+            return self._launch(spec, _polling(definition, task_id))
+        return run_or_reuse(
+            spec,
+            definition,
+            lambda spec: self._launch(spec, definition),
+            option=definition.options.get("reuse"),
+            wanted=wanted(REUSE, task_id, definition.signature, self.sources),
+        )
 
     def _spec(self, node: Node, given: dict[str, Any], index: int, number: int) -> TaskSpec:
         identity = Identity(
@@ -364,8 +377,6 @@ def _rule(node: Node) -> Callable[[list[State]], bool]:
 
 def _polling(definition: Definition, task_id: str) -> Definition:
     """Make a sensor's function ask until it is satisfied, as Airflow's poke mode does."""
-    if definition.kind != "sensor":
-        return definition
     interval = _seconds(definition.options.get("poke_interval", 60))
     timeout = _seconds(definition.options.get("timeout", dt.timedelta(days=7)))
 

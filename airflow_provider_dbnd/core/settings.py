@@ -48,6 +48,9 @@ STORE_VARIABLE = "DBND_STORE"
 ENVIRONMENT_VARIABLE = "DBND_ENVIRONMENT"
 FILE_VARIABLE = "DBND_CONFIG"
 
+#: Options whose layers cannot be merged by key: the engine lays one over the other, in order.
+LAYERED = frozenset({"pod_override"})
+
 _TABLES = ("environments", "parameters", "tasks", "engines", "bundle", "storage_options")
 _TEXTS = ("environment", "store", "engine")
 _KEYS = frozenset((*_TEXTS, *_TABLES))
@@ -217,7 +220,7 @@ def _merged(tables: list[tuple[str, dict[str, Any]]], key: str) -> dict[str, dic
 def merged_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge options, a later layer over an earlier one: tables key by key, lists one after the other.
 
-    A value of another type replaces what was there.
+    A value of another type replaces what was there. Of :data:`LAYERED` options every layer is kept.
 
     >>> merged_options({"conf": {"a": 1}, "jars": ["x"]}, {"conf": {"b": 2}, "jars": ["y"]})
     {'conf': {'a': 1, 'b': 2}, 'jars': ['x', 'y']}
@@ -226,10 +229,24 @@ def merged_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for name, value in layer.items():
             below = merged.get(name)
-            if isinstance(below, Mapping) and isinstance(value, Mapping):
+            if name in LAYERED:
+                merged[name] = [*_listed(below), *_listed(value)]
+            elif isinstance(below, Mapping) and isinstance(value, Mapping):
                 merged[name] = merged_options(below, value)
             elif isinstance(below, list) and isinstance(value, list):
-                merged[name] = [*below, *(each for each in value if each not in below)]
+                merged[name] = _appended(below, value)
             else:
                 merged[name] = value
     return merged
+
+
+def _appended(below: list[Any], value: list[Any]) -> list[Any]:
+    # Objects of other libraries may fail to compare with what is not of their type.
+    return [
+        *below,
+        *(each for each in value if not any(type(x) is type(each) and x == each for x in below)),
+    ]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]

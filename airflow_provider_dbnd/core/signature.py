@@ -7,11 +7,12 @@ import os
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Optional
 
 from airflow_provider_dbnd.core.conversion import accepts_none, record_fields, strip_annotated
 from airflow_provider_dbnd.core.parameters import MISSING, Output, Parameter
+from airflow_provider_dbnd.core.spark import is_session
 from airflow_provider_dbnd.exceptions import SignatureError
 
 Shape = Literal["single", "tuple", "record", "none"]
@@ -53,7 +54,8 @@ class Signature:
     """Inputs and outputs of a function.
 
     ``shape`` says how the return value splits: one value, a tuple, a record (NamedTuple, dataclass
-    given by ``record``) whose fields are the outputs, or nothing.
+    given by ``record``) whose fields are the outputs, or nothing. ``injected`` are parameters that no
+    one gives a value: a run fills them in with what it has, such as the Spark session.
     """
 
     function: Callable[..., Any]
@@ -61,6 +63,7 @@ class Signature:
     outputs: tuple[OutputSlot, ...]
     shape: Shape
     record: Any = None
+    injected: Mapping[str, Input] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -86,6 +89,9 @@ class Signature:
     ) -> dict[str, Any]:
         """Return the given arguments by parameter name; raise SignatureError as Python would."""
         signature = inspect.signature(self.function)
+        if self.injected:
+            given = [p for p in signature.parameters.values() if p.name not in self.injected]
+            signature = signature.replace(parameters=given)
         try:
             bound = (signature.bind_partial if partial else signature.bind)(*args, **kwargs)
         except TypeError as exc:
@@ -99,7 +105,9 @@ class Signature:
         by_position: set[Any] = {inspect.Parameter.POSITIONAL_ONLY}
         if any(s.kind is inspect.Parameter.VAR_POSITIONAL for s in self.inputs.values()):
             by_position.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        for name, spec in self.inputs.items():
+        specs = {**self.inputs, **self.injected}
+        for name in inspect.signature(self.function).parameters:
+            spec = specs[name]
             if name not in values:
                 continue
             if spec.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -171,8 +179,15 @@ def read_signature(function: Callable[..., Any], declared: Mapping[str, Any]) ->
         p.name: _read_input(name, p, hints.get(p.name, MISSING), declared.get(p.name), folder)
         for p in signature.parameters.values()
     }
+    injected = {
+        name: spec
+        for name, spec in inputs.items()
+        if is_session(spec.annotation) and not spec.variadic
+    }
     results = {key: value for key, value in declared.items() if key not in inputs}
-    return _with_outputs(function, inputs, hints.get("return", MISSING), results)
+    inputs = {name: spec for name, spec in inputs.items() if name not in injected}
+    read = _with_outputs(function, inputs, hints.get("return", MISSING), results)
+    return replace(read, injected=injected)
 
 
 def _folder(function: Callable[..., Any]) -> str:

@@ -7,6 +7,7 @@ any other frame with these rows.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from airflow_provider_dbnd.core.folders import part_name
 from airflow_provider_dbnd.core.formats.base import Written
 from airflow_provider_dbnd.core.parts import PARTS_SCHEME, Listing, Part
 from airflow_provider_dbnd.core.scratch import scratch_folder
-from airflow_provider_dbnd.core.spark import hadoop_options, hadoop_url
+from airflow_provider_dbnd.core.spark import hadoop_options, hadoop_url, session
 from airflow_provider_dbnd.core.store import ArtifactStore, Survey
 from airflow_provider_dbnd.exceptions import FormatError
 
@@ -29,7 +30,10 @@ EXTENSION = "parquet"
 
 _WRITTEN_NAME = re.compile(r"part-(\d+)-(?:.*[-.]c(\d+))?")
 _MAPPED = ("arrow", "feather")
-_COMPRESSED = re.compile(r"\.(xz|zst|zip)$")
+_PACKED = re.compile(r"\.(xz|zst|zip)$")
+
+#: Values in files that another engine wrote may have line breaks.
+_WRITTEN_BY_US = {"csv": {"multiLine": "true"}, "tsv": {"multiLine": "true"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,48 +71,66 @@ def load(artifact: Artifact, store: ArtifactStore, *, options: Mapping[str, Any]
 
     Sizes are compared here; the executors check the pages of parquet files as they read them.
     """
-    from airflow_provider_dbnd.core.formats import spark_frame
-    from airflow_provider_dbnd.core.formats.parquet import ParquetFormat
-
-    url, access = _reached(store, artifact.uri)
-    if artifact.checksum.startswith(PARTS_SCHEME):
-        listing = store.folders.listing(
-            artifact.uri, checksum=artifact.checksum, size=artifact.size
-        )
-        return spark_frame.read_parts(
-            [f"{url}/{part.name}" for part in listing.parts], access, options
-        )
-    if artifact.format in _MAPPED:
-        return _mapped(artifact.uri, store, options, artifact)
-    with store.open(artifact.uri, size=artifact.size) as file:
-        if artifact.format != EXTENSION:
-            return spark_frame.read_text(artifact.format, [url], access, options, ours=True)
-        stored = ParquetFormat().open_file(file, artifact.uri, digest=artifact.digest)
-    return spark_frame.read_parquet(url, stored.schema, access, options)
+    spark = session()
+    with _readable(artifact.uri):
+        return _load(spark, artifact, store, options)
 
 
 def load_files(
     surveys: Sequence[Survey], store: ArtifactStore, format_: str, *, options: Mapping[str, Any]
 ) -> Any:
     """Return a frame over files of a user; a folder is Spark's to look into, with its partitions."""
-    from airflow_provider_dbnd.core.formats import spark_frame
+    spark = session()
+    with _readable(", ".join(survey.uri for survey in surveys)):
+        return _load_files(spark, surveys, store, format_, options)
 
-    uris = [survey.uri for survey in surveys if survey.folder]
-    uris += [uri for survey in surveys if not survey.folder for uri in survey.uris]
+
+def _load(spark: Any, artifact: Artifact, store: ArtifactStore, options: Mapping[str, Any]) -> Any:
+    from airflow_provider_dbnd.core.formats import spark_frame
+    from airflow_provider_dbnd.core.formats.parquet import ParquetFormat
+
+    uri, size = artifact.uri, artifact.size
+    if artifact.format in _MAPPED:
+        return _mapped(spark, uri, store, options, artifact)
+    url, access = _reached(store, uri)
+    if artifact.checksum.startswith(PARTS_SCHEME):
+        parts = store.folders.listing(uri, checksum=artifact.checksum, size=size).parts
+        urls = [f"{url}/{part.name}" for part in parts]
+        return spark_frame.read_parts(spark, urls, access, options)
+    with store.open(uri, size=size) as file:
+        if artifact.format != EXTENSION:
+            _check_compression(uri)
+            given = {**_WRITTEN_BY_US.get(artifact.format, {}), **options}
+            return spark_frame.read_text(spark, artifact.format, [url], access, given)
+        schema = ParquetFormat().open_file(file, uri, digest=artifact.digest).schema
+    return spark_frame.read_parquet(spark, url, schema, access, options)
+
+
+def _load_files(
+    spark: Any,
+    surveys: Sequence[Survey],
+    store: ArtifactStore,
+    format_: str,
+    options: Mapping[str, Any],
+) -> Any:
+    from airflow_provider_dbnd.core.formats import spark_frame
+    from airflow_provider_dbnd.core.formats.parquet import ParquetFormat
+
     if format_ in _MAPPED:
         files = [uri for survey in surveys for uri in survey.uris]
-        return spark_frame.put_together([_mapped(uri, store, options) for uri in files])
-    if unread := next((uri for uri in uris if _COMPRESSED.search(uri)), None):
-        raise FormatError(
-            f"Spark does not unpack {redact(unread)}: expected no compression, gz or bz2. Read it as "
-            "a frame of another engine, or pack it anew"
-        )
+        return spark_frame.put_together([_mapped(spark, uri, store, options) for uri in files])
+    uris = [uri for survey in surveys for uri in ([survey.uri] if survey.folder else survey.uris)]
     reached = [_reached(store, uri) for uri in uris]
     urls = [url for url, _ in reached]
-    access = dict(chain.from_iterable(each.items() for _, each in reached))
-    if format_ == EXTENSION:
-        return spark_frame.read_natively(urls, access, options)
-    return spark_frame.read_text(format_, urls, access, options, ours=False)
+    access = {name: value for _, each in reached for name, value in each.items()}
+    if format_ != EXTENSION:
+        for survey in surveys:
+            _check_compression(*survey.uris)
+        return spark_frame.read_text(spark, format_, urls, access, options)
+    first = surveys[0].uris[0]
+    with store.open(first) as file:
+        schema = ParquetFormat().open_file(file, first, digest=None).schema
+    return spark_frame.read_files(spark, urls, schema, access, options)
 
 
 def _look_through(
@@ -170,7 +192,11 @@ def written_names(names: Iterable[str]) -> list[str]:
 
 
 def _mapped(
-    uri: str, store: ArtifactStore, options: Mapping[str, Any], artifact: Artifact | None = None
+    spark: Any,
+    uri: str,
+    store: ArtifactStore,
+    options: Mapping[str, Any],
+    artifact: Artifact | None = None,
 ) -> Any:
     """Return a frame over an Arrow file, verified here as a whole where it has a fingerprint."""
     from airflow_provider_dbnd.core.formats.arrow import ArrowFormat
@@ -188,7 +214,27 @@ def _mapped(
         stored = ArrowFormat().open(path, checksum=artifact.checksum, digest=artifact.digest)
         for _ in stored.stream():
             pass
-    return read_arrow(stored, options)
+    return read_arrow(spark, stored, options)
+
+
+def _check_compression(*uris: str) -> None:
+    for uri in uris:
+        if _PACKED.search(uri):
+            raise FormatError(
+                f"Spark does not unpack {redact(uri)}: expected no compression, gz or bz2. Read it "
+                "as a frame of another engine, or pack it anew"
+            )
+
+
+@contextlib.contextmanager
+def _readable(uri: str) -> Iterator[None]:
+    """Say which file it is that Spark refuses."""
+    from pyspark.errors import AnalysisException
+
+    try:
+        yield
+    except AnalysisException as error:
+        raise FormatError(f"Spark cannot read {redact(uri)}: {error}") from error
 
 
 def _reached(store: ArtifactStore, uri: str) -> tuple[str, dict[str, str]]:

@@ -229,6 +229,12 @@ class ArtifactStore:
             listing = None if path.endswith(".json") else objects.size(f"{path}/{LISTING}")
             return listing is not None
 
+    def stamp(self, uri: str) -> str | None:
+        """Return what changes whenever the object at *uri* is written; None where nothing tells."""
+        with self.reading(uri):
+            objects, path = self.locate(uri)
+            return None if objects.size(path) is None else objects.stamp(path)
+
     def list(self, prefix: str = "") -> Iterator[Info]:
         """Yield the objects below folder *prefix*, in no order, a folder at a time."""
         uri = self.uri(prefix) if prefix else self.url
@@ -268,15 +274,20 @@ class ArtifactStore:
         log.info("read %s (%d bytes)", redact(uri), got)
         return local
 
-    def open(self, uri: str, *, size: int) -> Any:
-        """Return the object at *uri*, which is of *size* bytes, as a file to read ranges of."""
-        where = parse(uri)
+    def open(self, uri: str, *, size: int | None = None) -> Any:
+        """Return the object at *uri* as a file to read ranges of.
+
+        :param size: expected bytes.
+        """
         with self.reading(uri, size):
-            found = self.locate(uri)
-            self._expect_size(uri, found[0].size(found[1]), size)
-            if where.scheme == "file":
-                return builtins.open(where.path, "rb")
-            return self.filesystem(uri).open(found[1], "rb")
+            fs, path = self._filesystem(uri)
+            file = fs.open(path, "rb")
+            found = file.seek(0, os.SEEK_END)
+            file.seek(0)
+        if size is not None and found != size:
+            file.close()
+            self._expect_size(uri, found, size)
+        return file
 
     def fetch_input(self, uri: str, into: str) -> Fetched:
         """Return a user's input, from any URL, as a local file with checksum and size."""

@@ -25,6 +25,7 @@ from airflow_provider_dbnd.core.conversion import (
     values_of,
     without_none,
 )
+from airflow_provider_dbnd.core.digest import FILE_SCHEME
 from airflow_provider_dbnd.core.filesystem import absolute
 from airflow_provider_dbnd.core.parameters import Output, Parameter
 from airflow_provider_dbnd.core.parts import PARTS_SCHEME
@@ -385,6 +386,17 @@ def publish(store: ArtifactStore, encoded: Any, uri: str, *, base: str, into: st
         return store.folders.publish(artifact.uri, listing, uri, base=base)
     local = store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=into)
     return store.publish(local, uri, base=base)
+
+
+def verify(store: ArtifactStore, artifact: Artifact, scratch: str) -> None:
+    """Read all of an artifact's bytes; raise StoreError unless they are what the reference promises."""
+    path = store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=scratch)
+    if artifact.checksum.startswith((FILE_SCHEME, PARTS_SCHEME)):
+        return
+    format_ = formats.format_for_input("pyarrow.Table", format=artifact.format, extension=None)
+    format_.read(
+        path, "pyarrow.Table", options={}, checksum=artifact.checksum, digest=artifact.digest
+    )
 
 
 def _options(format_: formats.Format, declaration: Parameter, *, asked: bool) -> dict[str, Any]:

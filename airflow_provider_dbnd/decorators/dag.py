@@ -19,11 +19,11 @@ from airflow_provider_dbnd.core.build import (
     check_names,
     check_required,
 )
-from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.definition import INHERITED, Definition
 from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.graph import Call, Handle, walk
 from airflow_provider_dbnd.core.manifest import Manifest
-from airflow_provider_dbnd.core.resolution import MASK, Sources, check_keys, names_of
+from airflow_provider_dbnd.core.resolution import MASK, REUSE, Sources, check_keys, names_of
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.decorators.form import form_params
@@ -78,6 +78,7 @@ class DagBuilder:
             dag=self.binding,
             mapped=call.mapped,
             engine=engine,
+            reuse=configured.options.get("reuse"),
             switch=functools.partial(_switch, configured, self.binding.settings),
         )
         decorator: Any = task_decorator_factory(
@@ -157,7 +158,9 @@ def make_dag(definition: Definition, options: Mapping[str, Any]) -> DAG:
     """Build the DAG of a pipeline. *options* mix parameter values and arguments of ``DAG``."""
     inputs = definition.signature.inputs
     given = {name: value for name, value in options.items() if name in inputs}
-    arguments = {name: value for name, value in options.items() if name not in inputs}
+    inherited = {name: options[name] for name in INHERITED if name in options}
+    definition = definition.with_options(**inherited)
+    arguments = {k: v for k, v in options.items() if k not in inputs and k not in inherited}
     arguments.setdefault("dag_id", definition.name)
     if doc := inspect.getdoc(definition.function):
         arguments.setdefault("doc_md", doc)
@@ -166,7 +169,7 @@ def make_dag(definition: Definition, options: Mapping[str, Any]) -> DAG:
     binding = DagBinding(
         root=definition.name,
         settings=settings,
-        known={definition.name: []},
+        known={definition.name: [REUSE]},
         declared=frozenset(arguments.get("params") or {}),
     )
     with DAG(**arguments) as dag:  # noqa: AIR002 - the schedule is the caller's

@@ -14,7 +14,8 @@ from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.conversion import accepts_none, without_none
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.parameters import RunValue
-from airflow_provider_dbnd.core.resolution import converted
+from airflow_provider_dbnd.core.resolution import REUSE, converted
+from airflow_provider_dbnd.core.reuse.policy import MODES
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.exceptions import ParameterError
@@ -37,6 +38,10 @@ _KEPT = (
     "required",
     "additionalProperties",
 )
+_REUSE = (
+    "Whether results of earlier runs with equal code, inputs and parameters stand for tasks of this "
+    "run; refresh runs every task. Empty: as configured."
+)
 _DOC_PARAM = re.compile(r"^\s*(?::param\s+(\w+):|(\w+)(?:\s*\([^)]*\))?:)\s*(.+)$", re.MULTILINE)
 
 
@@ -45,11 +50,14 @@ def form_params(
 ) -> dict[str, Any]:
     """Return the form's fields for the parameters a run can change."""
     documented = _documented(definition)
-    return {
+    fields = {
         p.spec.name: _field(p, documented.get(p.spec.name), scheduled=scheduled)
         for p in parameters.values()
         if p.owner == definition.name and not p.fixed
     }
+    if REUSE not in definition.signature.inputs:
+        fields[REUSE] = Param(None, description=_REUSE, **_nullable({"type": "string", "enum": [*MODES]}))
+    return fields
 
 
 def _field(parameter: BuildParameter, documented: str | None, *, scheduled: bool) -> Param:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from airflow_provider_dbnd.core.build import build_body
-from airflow_provider_dbnd.core.definition import Definition, define
+from airflow_provider_dbnd.core.definition import INHERITED, Definition, define
 from airflow_provider_dbnd.decorators.calls import active_builder, call_task, task_id
 from airflow_provider_dbnd.decorators.task import declarations
 
@@ -116,6 +116,6 @@ def pipeline(function: Any = None, /, **options: Any) -> Any:
 def _make(function: Callable[P, R], options: Mapping[str, Any]) -> Pipeline[P, R]:
     declared, rest = declarations(options)
     made: Pipeline[P, R] = Pipeline(define("pipeline", function, declared, rest))
-    if rest and "airflow.sdk" in sys.modules:
+    if rest.keys() - set(INHERITED) and "airflow.sdk" in sys.modules:
         made.as_dag()
     return made

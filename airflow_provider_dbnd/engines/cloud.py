@@ -52,6 +52,8 @@ class CloudTask(RemoteTask):
     #: Options of the operator that every task sets by itself.
     ours: ClassVar[tuple[str, ...]]
 
+    _given_up = False
+
     def __init__(self, **kwargs: Any) -> None:
         for name in self.ours:
             if name in kwargs:
@@ -105,6 +107,8 @@ class CloudTask(RemoteTask):
                 f"{self.service} did not take the job. Check the options of the engine, the "
                 f"connection, and that the service can be reached ({redact(said)})"
             )
+        if self._given_up:
+            return f"nobody waits for the job any more, so it was cancelled ({redact(said)})"
         try:
             state = self.state(self.running_job)
         except Exception as exc:  # noqa: BLE001 - said in the message
@@ -144,6 +148,7 @@ class CloudTask(RemoteTask):
         except Exception:
             if self.running_job is not None and self._runs_still(self.running_job):
                 self.log.warning("cancelling job %s, which nobody waits for", self.running_job)
+                self._given_up = True
                 self.on_kill()
             raise
 
@@ -253,7 +258,7 @@ class CloudSparkTask(CloudTask):
 
 
 _ENDINGS: Mapping[Ending, str] = {
-    "running": "the operator gave up while the job was running, so the job was cancelled",
+    "running": "{} says that the job runs",
     "succeeded": (
         "{} says that the job succeeded, but it left no result in the store. Check that the store is "
         "the same place seen from there"

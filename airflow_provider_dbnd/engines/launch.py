@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, execute
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
-from airflow_provider_dbnd.core.resolution import Sources, engine_wanted
+from airflow_provider_dbnd.core.resolution import ENGINE, Sources, wanted
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.engines.registry import operator_class
 from airflow_provider_dbnd.engines.selection import (
@@ -35,9 +35,9 @@ class Launcher:
     def __call__(self, spec: TaskSpec, definition: Definition) -> Manifest:
         """Run one attempt to its end."""
         task_id = spec.identity.task_id
-        wanted = engine_wanted(task_id, definition.signature, self._sources)
+        name = wanted(ENGINE, task_id, definition.signature, self._sources)
         settings = self._sources.settings
-        engine = select_engine(definition, settings, wanted)
+        engine = select_engine(definition, settings, name)
         return launch(spec, definition, engine, settings, context=_context(spec.identity))
 
 

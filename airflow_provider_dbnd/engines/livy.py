@@ -136,9 +136,7 @@ class LivyTask(RemoteTask, LivyOperator):
         """Tell how the batch ended: its state, application and last lines."""
         text = super().explain(error)
         if self._batch_id is None:
-            return (
-                f"{self._livy()} took no batch: {text}. Check the connection, and that the server is up"
-            )
+            return f"{self._livy()} took no batch: {text}. Check the connection, and that the server is up"
         try:
             batch = self.hook.get_batch(self._batch_id)
         except AirflowException as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +25,40 @@ class EngineType:
 
     :param operator: ``module:class`` of a :class:`~.remote.RemoteTask`.
     :param install: what to install where an import fails.
+    :param spark: ``module:function`` that says a task's options for ``spark`` in this type's words,
+        if it runs Spark as well.
     """
 
     name: str
     operator: str
     install: str
+    spark: str | None = None
+
+    def options_for(self, options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the layers of a task's *options* that say something to this type, weakest first."""
+        own = options.get(self.name) or {}
+        if self.spark is None or not options.get("spark"):
+            return [own]
+        return [_loaded(self.spark)(options["spark"]), own]
 
 
-def _row(name: str, operator: str, extra: str | None = None) -> EngineType:
+def _row(
+    name: str, operator: str, extra: str | None = None, spark: str | None = None
+) -> EngineType:
     install = f"pip install 'airflow-provider-dbnd[{extra or name}]'"
-    return EngineType(name=name, operator=f"{__package__}.{operator}", install=install)
+    return EngineType(
+        name=name,
+        operator=f"{__package__}.{operator}",
+        install=install,
+        spark=f"{__package__}.{spark}" if spark else None,
+    )
 
 
 _BUILT_IN = (
     _row("docker", "docker:DockerTask"),
     _row("kubernetes", "kubernetes:KubernetesTask"),
     _row("spark", "spark:SparkTask"),
-    _row("livy", "livy:LivyTask"),
+    _row("livy", "livy:LivyTask", spark="spark_options:for_livy"),
     _row("emr", "emr:EmrTask"),
     _row("emr_serverless", "emr_serverless:EmrServerlessTask", "emr"),
     _row("dataproc", "dataproc:DataprocTask"),
@@ -75,10 +93,14 @@ def engine_type(name: str) -> EngineType:
 def operator_class(name: str) -> Any:
     """Return the operator of a type of engine, importing its provider."""
     row = engine_type(name)
-    module, _, attribute = row.operator.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return _loaded(row.operator)
     except ImportError as exc:
         raise MissingDependencyError(
             f"engine type {name!r} needs a library that is not installed ({exc}): {row.install}"
         ) from exc
+
+
+def _loaded(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)

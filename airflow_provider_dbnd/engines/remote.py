@@ -92,10 +92,19 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         """Tell whether the job may run still, though its operator has given up: a retry takes it up."""
         return False
 
+    def tidy(self) -> None:
+        """Remove what is left of a job that ended while no worker watched it."""
+
     def execute(self, context: Any) -> Any:
         """Run the function elsewhere; its results are in the store, references go to XCom."""
         spec = self.task_spec(context)
-        manifest = self.run_switched(context, spec) or self.run_job(context, spec)
+
+        def run(spec: TaskSpec) -> Manifest:
+            return self.run_switched(context, spec) or self.run_job(context, spec)
+
+        manifest = self.reusing(spec, run)
+        if manifest.reuse.get("hit"):
+            forget(spec.store, spec.identity)  # what an earlier try sent is not waited for any more
         return self.push_outputs(context, self.finished(context, spec, manifest))
 
     def resumed(self, context: Any, resume: Any) -> Any:
@@ -122,11 +131,14 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         if earlier is not None and earlier.fingerprint == job.fingerprint:
             # A worker that died sent it; it may run still, or be done.
             self.log.info("taking up the job that an earlier try sent: %s", earlier.spec)
-            job = earlier
-            manifest = read_result(spec.store, job.manifest, job.checksum)
-            if manifest is not None and manifest.status != "failed":
-                forget(spec.store, spec.identity)
-                return manifest
+            manifest = read_result(spec.store, earlier.manifest, earlier.checksum)
+            if manifest is None:
+                job = earlier
+            else:
+                self._sent, self._job = spec, earlier
+                self.tidy()
+                if manifest.status != "failed":
+                    return self._taken(spec, manifest)
         self._sent, self._job = spec, job
         remember(spec.store, spec.identity, job)
         self.configure(job, spec.store)
@@ -145,13 +157,16 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
             if not self.may_go_on():
                 forget(spec.store, spec.identity)
             raise self._error(reason, f"Its spec is {job.spec}.") from error
+        if error is not None and manifest.status == "success":
+            self.log.warning("the job succeeded, but its engine reported: %s", error)
+        return self._taken(spec, manifest)
+
+    def _taken(self, spec: TaskSpec, manifest: Manifest) -> Manifest:
         forget(spec.store, spec.identity)
         if manifest.status == "skipped":
             raise _skip(manifest)
         if manifest.status == "failed":
             raise _failure(manifest, self.external_id()) from None
-        if error is not None:
-            self.log.warning("the job succeeded, but its engine reported: %s", error)
         return manifest
 
     def on_kill(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.definition import INHERITED, Definition
 from airflow_provider_dbnd.core.settings import Settings, merged_options
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.engines.registry import LOCAL, engine_types
@@ -57,12 +57,15 @@ def select_engine(definition: Definition, settings: Settings, name: str | None =
             )
         return Engine(name=LOCAL, type=LOCAL)
     preset = {k: v for k, v in (table or {}).items() if k != "type"}
-    return Engine(name=chosen, type=type_, options=merged_options(preset, options.get(type_) or {}))
+    own = (
+        [options.get(LOCAL) or {}] if type_ == LOCAL else engine_types()[type_].options_for(options)
+    )
+    return Engine(name=chosen, type=type_, options=merged_options(preset, *own))
 
 
 def without_engine_options(definition: Definition) -> Definition:
     """Return the definition with the options of Airflow's operators alone."""
-    ours = {"engine", *engine_types()}
+    ours = {*INHERITED, *engine_types()}
     kept = {name: value for name, value in definition.options.items() if name not in ours}
     return replace(definition, options=kept)
 

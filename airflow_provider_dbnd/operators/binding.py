@@ -33,7 +33,7 @@ class DagBinding:
 
 @dataclass(kw_only=True)
 class Binding:
-    """One call: the definition, the arguments as they were given, the DAG it is in, its engine.
+    """One call: the definition, the arguments as they were given, the DAG it is in, its options.
 
     ``switch`` runs an attempt on another engine, which the run names.
     """
@@ -43,6 +43,7 @@ class Binding:
     dag: DagBinding
     mapped: Any = None
     engine: Any = None
+    reuse: Any = None
     switch: Callable[..., Any] | None = None
 
 

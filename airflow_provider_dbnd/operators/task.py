@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator
 
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, value_of_run
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, to_json
-from airflow_provider_dbnd.core.resolution import MASK, Value, engine_wanted
+from airflow_provider_dbnd.core.resolution import ENGINE, MASK, REUSE, Value, wanted
+from airflow_provider_dbnd.core.reuse import run_or_reuse
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.hooks.settings import artifact_store
 from airflow_provider_dbnd.operators.binding import Binding
@@ -29,6 +30,7 @@ class DbndOperatorMixin:
     overwrite_rtif_after_execution: bool
     _arguments: Mapping[str, Value] | None = None
     _engine: str | None = None
+    _reuse: str | None = None
     _stand_in: Any = None
 
     takes_artifact_references = True
@@ -47,8 +49,19 @@ class DbndOperatorMixin:
     def run_function(self, context: Mapping[str, Any]) -> Manifest:
         """Run the function on the resolved parameters, and push the summary."""
         spec = self.task_spec(context)
-        manifest = self.run_switched(context, spec) or execute(spec, self.binding.definition)
-        return self.finished(context, spec, manifest)
+
+        def run(spec: TaskSpec) -> Manifest:
+            return self.run_switched(context, spec) or execute(spec, self.binding.definition)
+
+        return self.finished(context, spec, self.reusing(spec, run))
+
+    def reusing(self, spec: TaskSpec, run: Callable[[TaskSpec], Manifest]) -> Manifest:
+        """Run the function, unless a stored result stands for this attempt."""
+        binding = self.binding
+        if binding.definition.kind == "sensor":
+            return run(spec)
+        option, wanted = binding.reuse, self._reuse
+        return run_or_reuse(spec, binding.definition, run, option=option, wanted=wanted)
 
     def run_switched(self, context: Mapping[str, Any], spec: TaskSpec) -> Manifest | None:
         """Run the function on the engine that this run names, if it is another than the task's own."""
@@ -92,7 +105,8 @@ class DbndOperatorMixin:
     def _resolve(self, context: Mapping[str, Any]) -> None:
         task_id, definition = context["ti"].task_id, self.binding.definition
         sources = task_sources(self.binding, run_time_layers(context), task_id)
-        self._engine = engine_wanted(task_id, definition.signature, sources)
+        self._engine = wanted(ENGINE, task_id, definition.signature, sources)
+        self._reuse = wanted(REUSE, task_id, definition.signature, sources)
         resolved = arguments_of(task_id, definition, self._given(context), sources)
         self._arguments = {
             name: value_of_run(_identity(context), definition.signature.inputs[name], value)
@@ -184,6 +198,8 @@ def _summary(spec: TaskSpec, manifest: Manifest) -> dict[str, Any]:
         summary["metrics"] = dict(manifest.metrics)
     if manifest.engine:
         summary["engine"] = dict(manifest.engine)
+    if hit := manifest.reuse.get("hit"):
+        summary["reused"] = {"run_id": hit["run_id"], "saved_seconds": hit["seconds"]}
     if manifest.published:
         summary["published"] = dict(manifest.published)
     return summary

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_dbnd.core.digest import bytes_checksum, file_checksum
+from airflow_provider_dbnd.core.folders import part_name
+from airflow_provider_dbnd.core.parts import LISTING, Listing, Part
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
@@ -38,6 +40,38 @@ def put_elsewhere(pickled: bytes, name: str, data: bytes) -> bool:
     except ArtifactCorruptedError:
         return False
     return True
+
+
+def stage(store: ArtifactStore, staged: str, name: str, data: bytes, tmp_path: Path) -> None:
+    """Write a file to a staging folder the way another process would."""
+    local = tmp_path / "written-elsewhere"
+    local.write_bytes(data)
+    store.publish(str(local), f"{staged}/{name}")
+
+
+def listing_of(*parts: bytes) -> Listing:
+    """Return the list of parts with these bytes."""
+    checksums = [bytes_checksum(data) for data in parts]
+    named = (
+        Part(name=part_name(number, checksum, "bin"), size=len(data), checksum=checksum, rows=1)
+        for number, (data, checksum) in enumerate(zip(parts, checksums, strict=True))
+    )
+    return Listing(parts=tuple(named), schema="")
+
+
+def commit_parts(store: ArtifactStore, name: str, tmp_path: Path, *parts: bytes) -> str:
+    """Write a folder of *parts* the way Spark's executors do."""
+    listing = listing_of(*parts)
+    sources = {}
+    with store.folders.staging() as staged:
+        for number, (part, data) in enumerate(zip(listing.parts, parts, strict=True)):
+            sources[part.name] = f"part-{number}-written"
+            stage(store, staged, sources[part.name], data, tmp_path)
+        stage(store, staged, "_SUCCESS", b"", tmp_path)
+        return store.folders.commit(staged, name, listing, sources=sources)
+
+
+PARTS = (b"first", b"", b"x" * 100_000)
 
 
 class StoreContract:
@@ -329,3 +363,199 @@ class StoreContract:
 
     def test_repr_shows_the_url_only(self, store: ArtifactStore) -> None:
         assert repr(store) == f"ArtifactStore({store.url!r})"
+
+    def test_a_folder_comes_back_whole(self, store: ArtifactStore, tmp_path: Path) -> None:
+        listing = listing_of(*PARTS)
+
+        uri = commit_parts(store, "p/t/a.parquet", tmp_path, *PARTS)
+        folder = store.fetch(
+            uri, size=listing.size, checksum=listing.checksum, into=str(tmp_path / "into")
+        )
+
+        assert uri == f"{store.url}/p/t/a.parquet"
+        assert [Path(folder, part.name).read_bytes() for part in listing.parts] == list(PARTS)
+        assert Path(folder, LISTING).read_bytes() == listing.to_bytes()
+        assert store.exists("p/t/a.parquet")
+        assert store.exists(uri)
+        assert store.folders.listing(uri, checksum=listing.checksum) == listing
+        names = {info.key for info in store.list()}
+        assert names == {f"p/t/a.parquet/{name}" for name in store.folders.files(uri)}
+        assert names == {f"p/t/a.parquet/{part.name}" for part in listing.parts} | {
+            f"p/t/a.parquet/{LISTING}"
+        }
+
+    def test_a_folder_given_as_an_input_is_its_parts(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = commit_parts(store, "a.parquet", tmp_path, *PARTS)
+
+        parts = [f"{uri}/{part.name}" for part in listing_of(*PARTS).parts]
+        assert store.expand(uri, "") == parts
+        survey = store.survey("a.parquet", store.url)
+        assert (survey.uri, list(survey.uris), survey.folder) == (uri, parts, True)
+        assert survey.size == listing_of(*PARTS).size
+        assert store.survey(parts[0], "").folder is False
+
+    def test_an_input_that_changes_has_another_survey(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        store.put_bytes("in.csv", b"a,b\n")
+        before = store.survey("in.csv", store.url)
+
+        assert store.survey("in.csv", store.url) == before
+        store.put_bytes("in.csv", b"a,b,c\n", overwrite=True)
+        assert store.survey("in.csv", store.url).checksum != before.checksum
+
+    def test_what_is_staged_is_no_object_and_is_gone_at_the_end(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        commit(store, "a.bin", b"1")
+        with store.folders.staging() as staged:
+            stage(store, staged, "part-0", b"half", tmp_path)
+
+            assert staged.startswith(f"{store.url}/")
+            assert store.folders.files(staged) == {"part-0": 4}
+            assert [info.key for info in store.list()] == ["a.bin"]
+
+        assert store.expand(store.url, "") == [f"{store.url}/a.bin"]
+        with pytest.raises(ArtifactNotFoundError):
+            store.folders.files(staged)
+
+    def test_local_files_of_a_folder_come_one_at_a_time(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = commit_parts(store, "a.parquet", tmp_path, *PARTS)
+        names = [part.name for part in listing_of(*PARTS).parts]
+
+        seen = [
+            (name, Path(path).read_bytes())
+            for name, path in store.folders.local_files(uri, names, str(tmp_path / "into"))
+        ]
+
+        assert seen == list(zip(names, PARTS, strict=True))
+        assert not list((tmp_path / "into").glob("*"))
+
+    def test_two_writers_of_one_folder_agree(self, store: ArtifactStore, tmp_path: Path) -> None:
+        folders = [tmp_path / str(number) for number in range(4)]
+        for folder in folders:
+            folder.mkdir()
+        start = threading.Barrier(len(folders))
+
+        def write(folder: Path) -> str:
+            start.wait()
+            return commit_parts(store, "a.parquet", folder, *PARTS)
+
+        with ThreadPoolExecutor(len(folders)) as pool:
+            uris = set(pool.map(write, folders))
+
+        listing = listing_of(*PARTS)
+        assert uris == {store.uri("a.parquet")}
+        assert commit_parts(store, "a.parquet", tmp_path, *PARTS) in uris
+        store.fetch(uris.pop(), checksum=listing.checksum, into=str(tmp_path / "into"))
+
+    def test_a_folder_is_not_there_before_its_list_is(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        """The leftovers of a writer that was killed are completed by the next one."""
+        listing = listing_of(*PARTS)
+        commit(store, f"a.parquet/{listing.parts[0].name}", PARTS[0])
+
+        assert not store.exists("a.parquet")
+        with pytest.raises(
+            ArtifactNotFoundError, match=rf"a\.parquet is not there: .*{listing.checksum}"
+        ):
+            store.fetch(store.uri("a.parquet"), checksum=listing.checksum, into=str(tmp_path / "i"))
+
+        uri = commit_parts(store, "a.parquet", tmp_path, *PARTS)
+        store.fetch(uri, checksum=listing.checksum, into=str(tmp_path / "into"))
+
+    def test_another_folder_under_a_key_is_refused_and_changes_nothing(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = commit_parts(store, "a.parquet", tmp_path, *PARTS)
+
+        with pytest.raises(ArtifactCorruptedError) as error:
+            commit_parts(store, "a.parquet", tmp_path, b"other")
+
+        assert f"{uri}/{LISTING} is damaged or was changed: expected parts:" in str(error.value)
+        store.fetch(uri, checksum=listing_of(*PARTS).checksum, into=str(tmp_path / "into"))
+
+    def test_a_missing_part_is_named(self, store: ArtifactStore, tmp_path: Path) -> None:
+        listing = listing_of(*PARTS)
+        uri = commit_parts(store, "a.parquet", tmp_path, *PARTS)
+        store.delete(f"a.parquet/{listing.parts[2].name}")
+
+        with pytest.raises(ArtifactNotFoundError) as error:
+            store.fetch(uri, checksum=listing.checksum, into=str(tmp_path / "into"))
+
+        assert str(error.value) == (
+            f"{uri}/{listing.parts[2].name} is not there: expected 100000 bytes, "
+            f"{listing.parts[2].checksum}, found nothing. Delete the folder and run the task that "
+            "makes it again"
+        )
+
+    @pytest.mark.parametrize("data", [b"firs", b"first!", b"wrong"], ids=["cut", "longer", "other"])
+    def test_a_damaged_part_is_named(
+        self, store: ArtifactStore, tmp_path: Path, data: bytes
+    ) -> None:
+        listing = listing_of(*PARTS)
+        uri = commit_parts(store, "a.parquet", tmp_path, *PARTS)
+        store.put_bytes(f"a.parquet/{listing.parts[0].name}", data, overwrite=True)
+
+        with pytest.raises(ArtifactCorruptedError, match=listing.parts[0].name):
+            store.fetch(uri, checksum=listing.checksum, into=str(tmp_path / "into"))
+        if len(data) != len(PARTS[0]):
+            with pytest.raises(
+                ArtifactCorruptedError, match=rf"expected 5 bytes, found {len(data)}"
+            ):
+                store.folders.listing(uri, checksum=listing.checksum)
+
+    def test_a_part_too_many_is_named(self, store: ArtifactStore, tmp_path: Path) -> None:
+        listing = listing_of(*PARTS)
+        uri = commit_parts(store, "a.parquet", tmp_path, *PARTS)
+        commit(store, "a.parquet/part-9.bin", b"1")
+
+        with pytest.raises(
+            ArtifactCorruptedError, match=r"expected 3 parts, found part-9\.bin besides"
+        ):
+            store.folders.listing(uri, checksum=listing.checksum)
+
+    def test_a_changed_list_of_parts_is_named(self, store: ArtifactStore, tmp_path: Path) -> None:
+        listing = listing_of(*PARTS)
+        uri = commit_parts(store, "a.parquet", tmp_path, *PARTS)
+        other = listing_of(*PARTS[:2])
+        for data in (other.to_bytes(), b"", b"{}"):
+            store.put_bytes(f"a.parquet/{LISTING}", data, overwrite=True)
+
+            with pytest.raises(
+                ArtifactCorruptedError, match=f"expected {listing.checksum}, found parts:"
+            ):
+                store.folders.listing(uri, checksum=listing.checksum)
+        store.put_bytes(f"a.parquet/{LISTING}", other.to_bytes(), overwrite=True)
+        with pytest.raises(
+            ArtifactCorruptedError, match=rf"expected {listing.size} bytes, found 5 in"
+        ):
+            store.folders.listing(uri, checksum=other.checksum, size=listing.size)
+
+    def test_publishing_a_folder_replaces_the_one_before(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        target = f"{store.url}/out/mart 1.parquet"
+        for parts in (PARTS, (b"first", b"new")):
+            uri = commit_parts(store, f"{len(parts)}.parquet", tmp_path, *parts)
+            listing = listing_of(*parts)
+
+            assert store.folders.publish(uri, listing, target) == target
+            assert store.expand(target, "") == [f"{target}/{part.name}" for part in listing.parts]
+            assert store.fetch(target, checksum=listing.checksum, into=str(tmp_path / "into"))
+
+    def test_ranges_are_read_of_an_open_object(self, store: ArtifactStore) -> None:
+        uri = commit(store, "a.bin", bytes(range(200)))
+
+        with store.open(uri, size=200) as file:
+            file.seek(100)
+            assert file.read(3) == bytes([100, 101, 102])
+        with pytest.raises(ArtifactCorruptedError, match="expected 199 bytes, found 200"):
+            store.open(uri, size=199)
+        with pytest.raises(ArtifactNotFoundError, match="is not there: expected 1 bytes"):
+            store.open(store.uri("none"), size=1)

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import builtins
 import importlib.machinery
-import re
 import sys
 import types
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_dbnd.core.code.form import Form, Reference
-from airflow_provider_dbnd.core.code.module import Module, imported_module, submodule
+from airflow_provider_dbnd.core.code.emission import Form, Reference
+from airflow_provider_dbnd.core.code.module import Module, imported_module
+from airflow_provider_dbnd.core.code.objects import (
+    cells_of,
+    class_of,
+    defaults_of,
+    functions_in,
+    held_by,
+    is_class,
+    is_module,
+    is_wrapper,
+    top_package,
+    vars_of,
+)
 from airflow_provider_dbnd.core.code.project import Project
-from airflow_provider_dbnd.core.code.source import Source
-from airflow_provider_dbnd.core.code.values import NotPlain, ValueEncoder, snapshot, vars_of
-from airflow_provider_dbnd.core.digest import bytes_digest, digest_of
+from airflow_provider_dbnd.core.code.units import Units
+from airflow_provider_dbnd.core.code.values import NotPlain, ValueEncoder, first_seen
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.exceptions import FingerprintError
 
@@ -28,19 +38,10 @@ _BUILTIN = (
 )
 #: Names of a module that say where it is, not what it does.
 _PLACE = frozenset(
-    "__builtins__ __cached__ __file__ __loader__ __name__ __package__ __path__ __spec__".split()
+    ("__builtins__", "__cached__", "__file__", "__loader__", "__name__", "__package__")
+    + ("__path__", "__spec__")
 )
 _COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-_UNIT = re.compile("\x02(\\d+)\x03")
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """One thing that is reached; *text* gives its content, with what it refers to by number."""
-
-    label: str
-    text: Callable[[], str]
-    held: Any
 
 
 @dataclass(frozen=True)
@@ -57,64 +58,22 @@ class _View:
 
 
 class Reach:
-    """Everything a function reaches in the project.
-
-    Things get numbers in the order in which they are met, and a text refers to them by number. So
-    neither the names of modules nor cycles matter, and the texts together are equal when, and only
-    when, all that was reached is.
-    """
+    """Everything a function reaches in the project, and the ``spots`` where that cannot be told."""
 
     def __init__(self, project: Project) -> None:
+        self.units = Units()
         self.spots: dict[str, None] = {}
         self._project = project
-        self._numbers: dict[Hashable, int] = {}
-        self._units: list[_Unit] = []
-        self._labels: dict[str, int] = {}
         self._modules: dict[tuple[int, str], Module] = {}
-        self._texts: list[str] = []
+        self._on_the_way: set[tuple[str, str]] = set()
 
     def follow(self, function: Callable[..., Any]) -> None:
         """Reach everything from *function*."""
         self._refer(function)
-        # Each text may meet more.
-        for unit in iter(self._pending, None):
-            self._texts.append(unit.text())
-
-    def _pending(self) -> _Unit | None:
-        done = len(self._texts)
-        return self._units[done] if done < len(self._units) else None
-
-    @property
-    def digest(self) -> str:
-        """The digest of all that was reached."""
-        return digest_of(text.encode() for text in self._texts).hex()
-
-    @property
-    def parts(self) -> dict[str, str]:
-        """A short digest of each thing that was reached by its name."""
-
-        def named(match: re.Match[str]) -> str:
-            return self._units[int(match[1])].label
-
-        return {
-            unit.label: bytes_digest(_UNIT.sub(named, text).encode())[:12]
-            for unit, text in zip(self._units, self._texts, strict=True)
-        }
-
-    def _unit(self, key: Hashable, label: str, held: Any, text: Callable[[str], str]) -> str:
-        """Return the reference to a thing; *held* stays alive, as the key may be an id."""
-        number = self._numbers.get(key)
-        if number is None:
-            count = self._labels[label] = self._labels.get(label, 0) + 1
-            label = label if count == 1 else f"{label} #{count}"
-            number = self._numbers[key] = len(self._units)
-            self._units.append(_Unit(label, lambda: text(label), held))
-        return f"\x02{number}\x03"
+        self.units.complete()
 
     def _spot(self, text: str) -> None:
         self.spots.setdefault(text)
-
-    # Names -------------------------------------------------------------------------------------
 
     def _form(self, form: Form, view: _View) -> str:
         """Return the text of a form with its holes filled in."""
@@ -134,12 +93,11 @@ class Reach:
                 return _external(home, attributes)
             return self._member(home, attributes)
         if name in view.cells:
-            return self._cell(name, view, attributes)
+            return self._cell(name, view) + _suffix(attributes)
         if name in view.module.names:
             return self._global(view.module, name, attributes)
-        if name in vars(builtins):
-            return _external("builtins", (name, *attributes))
-        return _external("nothing", (name, *attributes))
+        home = "builtins" if name in vars(builtins) else "nothing"
+        return _external(home, (name, *attributes))
 
     def _member(
         self, module: types.ModuleType, attributes: tuple[str, ...], written: str | None = None
@@ -153,36 +111,31 @@ class Reach:
         name, *rest = attributes
         if ours is not None and name in ours.names:
             return self._global(ours, name, tuple(rest))
-        inner = submodule(module, name)
+        inner = sys.modules.get(f"{module.__name__}.{name}")
         if inner is not None:
             return self._member(inner, tuple(rest))
         if ours is not None and "__getattr__" in ours.names:
             self._spot(f"{ours.label}.{name}, made by {ours.label}.__getattr__")
-            return f"{self._global(ours, '__getattr__', ())}:{'.'.join(attributes)}"
+            return self._global(ours, "__getattr__", ()) + _suffix(attributes)
         return _external("nothing", attributes)
 
-    def _global(self, module: Module, name: str, attributes: tuple[str, ...] = ()) -> str:
+    def _global(self, module: Module, name: str, attributes: tuple[str, ...]) -> str:
         if name in _PLACE:
             return _external("module", (name, *attributes))
         value = module.names[name]
         imported = module.source.imports.get(name)
-        if issubclass(type(value), types.ModuleType):
-            written = (
-                ".".join(filter(None, (imported.start, imported.attribute))) if imported else None
-            )
-            return self._member(value, attributes, written)
+        if is_module(value):
+            return self._member(value, attributes, imported.full_name if imported else None)
+        origins: list[tuple[str, str]] = []
         if imported is not None and imported.attribute is not None:
             origins = [(module.absolute(imported.start), imported.attribute)]
         elif imported is None and not module.source.statements(name):
             origins = [(module.absolute(star), name) for star in module.source.stars]
-        else:
-            origins = []
         for home, original in origins:
             found = self._at_home(home, original, value, attributes)
             if found is not None:
                 return found
-        suffix = "".join(f".{each}" for each in attributes)
-        return self._value(value, module, name) + suffix
+        return self._value(value, module, name) + _suffix(attributes)
 
     def _at_home(self, home: str, name: str, value: Any, attributes: tuple[str, ...]) -> str | None:
         """Return the reference to an imported value where it was imported from.
@@ -196,34 +149,37 @@ class Reach:
             if not names or names.get(name, value) is not value or self._is_ours(value):
                 return None
             return _external(home, (name, *attributes))
-        if names.get(name, MISSING) is not value:
+        # Modules may import a name from one another in a circle.
+        if names.get(name, MISSING) is not value or (home, name) in self._on_the_way:
             return None
-        return self._global(module, name, attributes)
+        self._on_the_way.add((home, name))
+        found = self._global(module, name, attributes)
+        self._on_the_way.discard((home, name))
+        return found
+
+    # Variables
 
     def _value(self, value: Any, module: Module, name: str) -> str:
-        if self._is_ours(value):
+        if self._is_ours(value) or (is_wrapper(value) and module.source.is_defined(name)):
             return self._refer(value)
-        if _is_wrapper(value) and module.source.is_defined(name):
-            return self._refer(value)
-        key = ("global", id(module.names), name)
-        return self._unit(
-            key,
+        return self.units.number(
+            ("global", id(module.names), name),
             f"{module.label}.{name}",
             value,
-            lambda label: self._held(value, module, name, label),
+            lambda label: self._content(value, module, name, label),
         )
 
-    def _held(self, value: Any, module: Module, name: str, label: str) -> str:
+    def _content(self, value: Any, module: Module, name: str, label: str) -> str:
         """Return the text of what a global holds: its value, else the statements that make it."""
         line = module.source.changes.get(name)
         if line is not None:
-            value = _first_seen(module.names, name, module.source, value)
+            value = first_seen(module.names, name, module.source, value)
             self._spot(f"{label}, changed by code in line {line}: what it held at first counts")
         try:
             text = self._encoded(value, module, label)
         except NotPlain:
             return f"{self._type(value)} {self._statements(module, name, label)}"
-        made = _is_wrapper(value) or type(value) is types.FunctionType
+        made = is_wrapper(value) or type(value) is types.FunctionType
         if made and not module.source.is_defined(name):
             text += self._statements(module, name, label)
         return text
@@ -234,30 +190,25 @@ class Reach:
             self._spot(f"{label}, which no statement of {module.label} makes")
         return self._form(module.source.form(("statements", name), nodes), _View(module, label))
 
-    def _cell(self, name: str, view: _View, attributes: tuple[str, ...]) -> str:
-        """Return the reference to a variable of an enclosing function."""
+    def _cell(self, name: str, view: _View) -> str:
+        """Return the reference to what a variable of an enclosing function holds."""
         cell = view.cells[name]
         try:
             value = cell.cell_contents
         except ValueError:
-            return _external("nothing", (name, *attributes))
-        if issubclass(type(value), types.ModuleType):
-            return self._member(value, attributes)
+            return _external("nothing", (name,))
+        if is_module(value) or self._is_ours(value):
+            return self._refer(value)
 
         def text(label: str) -> str:
-            held = _first_seen(cell, name, None, value) if name in view.changed else value
+            held = first_seen(cell, name, None, value) if name in view.changed else value
             try:
                 return self._encoded(held, view.module, label)
             except NotPlain:
                 self._spot(f"{label}, of which only the type counts ({type(value).__qualname__})")
                 return self._type(value)
 
-        suffix = "".join(f".{each}" for each in attributes)
-        if self._is_ours(value):
-            return self._refer(value) + suffix
-        return self._unit(("cell", id(cell)), f"{view.label}: {name}", cell, text) + suffix
-
-    # Values ------------------------------------------------------------------------------------
+        return self.units.number(("cell", id(cell)), f"{view.label}: {name}", cell, text)
 
     def _encoded(self, value: Any, module: Module, label: str, *, mutable: bool = True) -> str:
         encoder = ValueEncoder(self._refer, root=module.root, mutable=mutable)
@@ -267,37 +218,30 @@ class Reach:
         return text
 
     def _type(self, value: Any) -> str:
-        try:
-            return self._refer(type(value))
-        except NotPlain:
-            return _external("type", (type(value).__qualname__,))
+        return self._refer(type(value))
 
     def _refer(self, value: Any) -> str:
-        """Return the reference to a function, class, module or wrapped function."""
+        """Return the reference to a function, class, module or wrapper; raise NotPlain for others."""
         kind = type(value)
         if kind is types.FunctionType:
             return self._function(value)
-        if issubclass(kind, type):
+        if is_class(value):
             return self._class(value)
-        if issubclass(kind, types.ModuleType):
+        if is_module(value):
             return self._member(value, ())
         if issubclass(kind, _BUILTIN):
             owner = getattr(value, "__self__", None)
-            if owner is not None and not issubclass(type(owner), types.ModuleType | type):
+            if owner is not None and not is_module(owner) and not is_class(owner):
                 raise NotPlain
             return _external("builtins", (value.__qualname__,))
-        wrapped = vars_of(value).get("__wrapped__")
-        if wrapped is None:
-            raise NotPlain
-        return f"wrapper({self._refer(kind)},{self._refer(wrapped)})"
+        if is_wrapper(value):
+            return f"wrapper({self._refer(kind)},{self._refer(vars_of(value)['__wrapped__'])})"
+        raise NotPlain
 
-    def _is_ours(self, value: Any) -> bool:
-        """Tell whether a value is a function or a class of the project."""
-        if type(value) is types.FunctionType:
-            return self._project.has(value.__code__.co_filename)
-        return _is_class(value) and self._module_of_class(value) is not None
+    # Modules
 
     def _module(self, names: Mapping[str, Any], file: object = None) -> Module | None:
+        """Return the project's module with these names, None for one from outside."""
         file = file or names.get("__file__")
         if not isinstance(file, str) or not self._project.has(file):
             return None
@@ -313,10 +257,16 @@ class Reach:
 
     def _settings(self, module: Module) -> None:
         """Reach what a module sets up elsewhere when it is imported."""
-        nodes = module.source.settings
+        nodes = [
+            node
+            for name, node in module.source.settings
+            for value in [module.names.get(name)]
+            # What is called on an object stays with the object; a pipeline makes its DAG.
+            if is_module(value) or is_class(value) or _is_plain_function(value)
+        ]
         if nodes:
-            form = module.source.form("settings", nodes)
-            self._unit(
+            form = module.source.form(("settings", *(node.lineno for node in nodes)), nodes)
+            self.units.number(
                 ("settings", id(module.names)),
                 f"{module.label} (at import)",
                 module,
@@ -333,28 +283,32 @@ class Reach:
         """Return the reference to all of a module: something may be looked up in it by name."""
         if ours is None:
             return _external("namespace", (module.__name__,))
-        form = ours.source.form("module", [ours.source.tree])
-        return self._unit(
+        return self.units.number(
             ("module", id(ours.names)),
             f"module {ours.label}",
             module,
-            lambda label: self._form(form, _View(ours, label)),
+            lambda label: self._form(ours.source.whole, _View(ours, label)),
         )
 
-    # Functions ---------------------------------------------------------------------------------
+    def _is_ours(self, value: Any) -> bool:
+        """Tell whether a value is a function or a class of the project."""
+        if type(value) is types.FunctionType:
+            return self._project.has(value.__code__.co_filename)
+        return is_class(value) and self._module_of_class(value) is not None
+
+    # Functions
 
     def _function(self, function: types.FunctionType) -> str:
         code = function.__code__
         module = self._module(function.__globals__, code.co_filename)
         if module is None:
-            _refuse_generated(function, self._project)
+            self._refuse_generated(function)
             return self._outer_function(function)
-        definitions = module.source.functions(code)
         if not module.source.verify(code, module.names.get("__loader__")):
             loader = type(module.names.get("__loader__")).__name__
             self._spot(f"{module.label}, which {loader} changes while it loads it")
-        qualname = definitions[0][0]
-        return self._unit(
+        qualname, _ = module.source.functions(code)[0]
+        return self.units.number(
             ("function", id(function)),
             f"{module.label}.{qualname.replace('.<locals>', '')}",
             function,
@@ -362,11 +316,9 @@ class Reach:
         )
 
     def _function_text(self, function: types.FunctionType, module: Module, label: str) -> str:
-        code, source = function.__code__, module.source
-        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=False))
-        view = _View(module, label)
+        source, cells = module.source, cells_of(function)
         texts = []
-        for index, (qualname, node) in enumerate(source.functions(code)):
+        for index, (qualname, node) in enumerate(source.functions(function.__code__)):
             key = ("function", qualname, node.lineno, index)
             form = source.form(key, [node], defaults=False)
             changed = sorted(form.changes.keys() & cells.keys())
@@ -375,54 +327,59 @@ class Reach:
             view = _View(module, label, cells, changed)
             texts.append(self._form(form, view))
             texts += self._defaults(function, view, source.defaults(key, node))
-        if "." in function.__qualname__:
-            texts.append(self._class_of(function))
-        else:
-            texts.append(self._patches(module, function.__name__, view))
+        if "." not in function.__qualname__:
+            texts.append(self._patches(module, function.__name__, label))
+        elif (owner := class_of(function)) is not None:
+            texts.append(self._refer(owner))
         return "\n".join(texts)
 
     def _defaults(
         self, function: types.FunctionType, view: _View, forms: Mapping[str, Form]
     ) -> Iterator[str]:
         """Yield the default values; of one that may change while it is used, the expression."""
-        for name, value in _default_values(function).items():
+        for name, value in defaults_of(function).items():
             try:
                 text = self._encoded(value, view.module, view.label, mutable=False)
             except NotPlain:
                 text = self._form(forms[name], view) if name in forms else self._type(value)
             yield f"{name}={text}"
 
-    def _class_of(self, function: types.FunctionType) -> str:
-        """Return the reference to the class of a method that is taken by itself."""
-        names = function.__qualname__.split(".")[:-1]
-        found = function.__globals__.get(names[0])
-        for name in names[1:]:
-            found = vars(found).get(name) if _is_class(found) else None
-        return self._refer(found) if _is_class(found) else ""
-
     def _outer_function(self, function: types.FunctionType) -> str:
         """Return the text of a function from outside: what it holds of the project."""
         held = [self._refer(each) for each in self._held_inside(function, set())]
-        name = "" if held else f"{_top(function)}:{function.__qualname__}"
+        name = "" if held else f"{top_package(function)}:{function.__qualname__}"
         return f"function {name}({','.join(held)})"
 
     def _held_inside(self, function: types.FunctionType, seen: set[int]) -> Iterator[Any]:
         seen.add(id(function))
-        for each in _contents(function):
+        for each in held_by(function):
+            if id(each) in seen:
+                continue
+            seen.add(id(each))
             if self._is_ours(each):
                 yield each
-            elif type(each) is types.FunctionType and id(each) not in seen:
+            elif type(each) is types.FunctionType:
                 yield from self._held_inside(each, seen)
-            elif _is_wrapper(each):
-                yield each
+            elif is_wrapper(each):
+                yield from self._held_inside(vars_of(each)["__wrapped__"], seen)
 
-    # Classes -----------------------------------------------------------------------------------
+    def _refuse_generated(self, function: types.FunctionType) -> None:
+        names, file = function.__globals__, function.__code__.co_filename
+        typed = names.get("__name__") == "__main__" and "__file__" not in names
+        if file.startswith("<") and (typed or self._project.has(names.get("__file__"))):
+            raise FingerprintError(
+                f"{function.__qualname__}() was typed into an interpreter or made by exec(): "
+                f"expected a function from a file, got one from {file}. Code without a source file "
+                "cannot be fingerprinted; write it to a module."
+            )
+
+    # Classes
 
     def _class(self, cls: type) -> str:
         module = self._module_of_class(cls)
         if module is None:
-            return f"class {_top(cls)}:{cls.__qualname__}"
-        return self._unit(
+            return f"class {top_package(cls)}:{cls.__qualname__}"
+        return self.units.number(
             ("class", id(cls)),
             f"{module.label}.{cls.__qualname__.replace('.<locals>', '')}",
             cls,
@@ -434,26 +391,21 @@ class Reach:
         nodes = source.classes(cls.__qualname__)
         if not nodes:
             return self._statements(module, cls.__name__, label)
+        written = {id(each) for node in nodes for each in node.body}
         cells: dict[str, types.CellType] = {}
         added = []
-        methods = [(name, m) for name, v in vars(cls).items() for m in _functions_in(v)]
-        for name, method in methods:
-            code = method.__code__
-            places = {id(node) for _, node in source.functions(code)}
-            inside = code.co_filename == module.file and any(
-                id(each) in places for node in nodes for each in node.body
-            )
-            if inside:
-                source.verify(code, module.names.get("__loader__"))
-                cells |= zip(code.co_freevars, method.__closure__ or (), strict=False)
-            elif self._project.has(code.co_filename):
-                added.append(f"{name}={self._refer(method)}")
+        for name, member in vars(cls).items():
+            for method in functions_in(member):
+                code = method.__code__
+                if any(id(node) in written for _, node in source.functions(code)):
+                    source.verify(code, module.names.get("__loader__"))
+                    cells |= cells_of(method)
+                elif self._project.has(code.co_filename):
+                    added.append(f"{name}={self._refer(method)}")
         cells.pop("__class__", None)
-        view = _View(module, label, cells)
         form = source.form(("class", cls.__qualname__), nodes)
-        return "\n".join(
-            (self._form(form, view), *added, self._patches(module, cls.__name__, view))
-        )
+        texts = [self._form(form, _View(module, label, cells)), *added]
+        return "\n".join([*texts, self._patches(module, cls.__name__, label)])
 
     def _module_of_class(self, cls: type) -> Module | None:
         module = sys.modules.get(cls.__module__)
@@ -461,85 +413,26 @@ class Reach:
             return None
         # Another module may have been loaded by the same name since.
         for value in vars(cls).values():
-            for method in _functions_in(value):
+            for method in functions_in(value):
                 if method.__module__ == cls.__module__:
                     return self._module(method.__globals__)
         return self._module(vars_of(module))
 
-    def _patches(self, module: Module, name: str, view: _View) -> str:
+    def _patches(self, module: Module, name: str, label: str) -> str:
+        """Return the text of the statements that set attributes of a function or class."""
         nodes = module.source.patches(name)
-        return self._form(module.source.form(("patches", name), nodes), view) if nodes else ""
+        form = module.source.form(("patches", name), nodes) if nodes else None
+        return self._form(form, _View(module, label)) if form else ""
 
 
-_FIRST: dict[tuple[int, str], tuple[Any, Source | None, Any]] = {}
-
-
-def _first_seen(owner: Any, name: str, source: Source | None, value: Any) -> Any:
-    """Return what a variable that running code changes held when this process first asked."""
-    key = (id(owner), name)
-    seen = _FIRST.get(key)
-    if seen is None or seen[0] is not owner or seen[1] is not source:
-        seen = _FIRST[key] = owner, source, snapshot(value)
-    return seen[2]
+def _is_plain_function(value: Any) -> bool:
+    kinds = (types.FunctionType, types.BuiltinFunctionType)
+    return type(value) in kinds and not is_wrapper(value)
 
 
 def _external(home: str, names: Iterable[str]) -> str:
     return f"<{'.'.join((home, *names))}>"
 
 
-def _is_class(value: Any) -> bool:
-    return issubclass(type(value), type)
-
-
-def _is_wrapper(value: Any) -> bool:
-    return type(vars_of(value).get("__wrapped__")) is types.FunctionType
-
-
-def _top(value: Any) -> str:
-    # Libraries move what they define between their modules.
-    return str(getattr(value, "__module__", None)).partition(".")[0]
-
-
-def _functions_in(member: Any) -> Iterator[types.FunctionType]:
-    """Yield the functions of a class member: of a method, or of a property."""
-    for each in (member, *(getattr(member, n, None) for n in ("__func__", "fget", "fset", "fdel"))):
-        if type(each) is types.FunctionType:
-            yield each
-
-
-def _contents(function: types.FunctionType) -> Iterator[Any]:
-    """Yield what a function holds: what it wraps, and what is in its closure."""
-    if "__wrapped__" in vars_of(function):
-        yield vars_of(function)["__wrapped__"]
-    for cell in function.__closure__ or ():
-        try:
-            content = cell.cell_contents
-        except ValueError:
-            continue
-        if type(content) in (list, tuple):
-            yield from content
-        elif type(content) in (dict, types.MappingProxyType):
-            yield from content.values()
-        else:
-            yield content
-
-
-def _default_values(function: types.FunctionType) -> dict[str, Any]:
-    code = function.__code__
-    positional = code.co_varnames[: code.co_argcount]
-    values = function.__defaults__ or ()
-    found = dict(zip(positional[len(positional) - len(values) :], values, strict=True))
-    return {**found, **(function.__kwdefaults__ or {})}
-
-
-def _refuse_generated(function: types.FunctionType, project: Project) -> None:
-    names = function.__globals__
-    ours = project.has(names.get("__file__")) or (
-        names.get("__name__") == "__main__" and "__file__" not in names
-    )
-    if ours and function.__code__.co_filename.startswith("<"):
-        raise FingerprintError(
-            f"{function.__qualname__}() was typed into an interpreter or made by exec(): expected a "
-            f"function from a file, got one from {function.__code__.co_filename}. Code without a "
-            "source file cannot be fingerprinted; write it to a module."
-        )
+def _suffix(attributes: Iterable[str]) -> str:
+    return "".join(f".{each}" for each in attributes)

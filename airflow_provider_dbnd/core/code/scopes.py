@@ -23,6 +23,11 @@ class Imported:
     start: str
     attribute: str | None = None
 
+    @property
+    def full_name(self) -> str:
+        """What the name stands for: a module, or a member of one."""
+        return self.start if self.attribute is None else f"{self.start}.{self.attribute}"
+
     def merged(self, other: Imported) -> Imported | None:
         """Return both as one, as ``import a.b`` and ``import a.c`` bind ``a`` together."""
         if (self.start, self.attribute) != (other.start, other.attribute):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.machinery
+import inspect
 import os
 import types
 import zipimport
@@ -11,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from airflow_provider_dbnd.core.code.form import Form, default_expressions, form_of
+from airflow_provider_dbnd.core.code.emission import Form
+from airflow_provider_dbnd.core.code.form import default_expressions, form_of
 from airflow_provider_dbnd.core.code.scopes import Function, Imported, statement_scope
 from airflow_provider_dbnd.exceptions import FingerprintError
 
@@ -20,6 +22,8 @@ _LOADERS = (
     importlib.machinery.SourcelessFileLoader,
     zipimport.zipimporter,
 )
+#: types.coroutine() makes a function one of these in place.
+_SET_BY_DECORATOR = inspect.CO_ITERABLE_COROUTINE
 #: What these change at import is not what a task computes.
 _WITHOUT_EFFECT = frozenset(("airflow", "airflow_provider_dbnd", "logging", "sys", "warnings"))
 
@@ -98,6 +102,11 @@ class Source:
                     found[name] = imported
         return {name: each for name, each in found.items() if name not in ambiguous}
 
+    @property
+    def whole(self) -> Form:
+        """The normal form of the whole file."""
+        return self.form("module", [self.tree])
+
     @cached_property
     def stars(self) -> Sequence[str]:
         """The modules imported with a star, as written."""
@@ -106,19 +115,18 @@ class Source:
     @cached_property
     def changes(self) -> Mapping[str, int]:
         """The globals whose value functions of the file change, with a line."""
-        return self.form("module", [self.tree]).changes
+        return self.whole.changes
 
     @cached_property
-    def settings(self) -> Sequence[ast.stmt]:
-        """The statements that set something up in a module from elsewhere when they are imported."""
-        return [
-            statement
-            for statement in self.tree.body
-            if isinstance(statement, ast.Expr | ast.Assign | ast.AugAssign)
-            for name in [_touched(statement)]
-            if name in self.imports
-            and self.imports[name].start.partition(".")[0] not in _WITHOUT_EFFECT
-        ]
+    def settings(self) -> Sequence[tuple[str, ast.stmt]]:
+        """The statements that call or change what the module has imported, with its name."""
+        found = []
+        for statement in self.tree.body:
+            name = _touched(statement)
+            imported = self.imports.get(name) if name else None
+            if imported and imported.start.partition(".")[0] not in _WITHOUT_EFFECT:
+                found.append((str(name), statement))
+        return found
 
     @cached_property
     def _scopes(self) -> Mapping[ast.stmt, Any]:
@@ -137,8 +145,7 @@ class Source:
         found: dict[str, list[ast.stmt]] = {}
         for statement in self.tree.body:
             name = _touched(statement)
-            called = isinstance(statement, ast.Expr) and statement.value
-            if name is not None and not (called and isinstance(called.func, ast.Name)):
+            if name is not None and not _is_plain_call(statement):
                 found.setdefault(name, []).append(statement)
         return found
 
@@ -259,6 +266,11 @@ def _touched(statement: ast.stmt) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
+def _is_plain_call(statement: ast.stmt) -> bool:
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+
+
 def _place(code: types.CodeType) -> tuple[str, int]:
     return code.co_name, code.co_firstlineno
 
@@ -272,7 +284,7 @@ def _same_code(one: types.CodeType, other: types.CodeType) -> bool:
         and one.co_varnames == other.co_varnames
         and one.co_freevars == other.co_freevars
         and one.co_cellvars == other.co_cellvars
-        and one.co_flags == other.co_flags
+        and (one.co_flags ^ other.co_flags) & ~_SET_BY_DECORATOR == 0
         and len(one.co_consts) == len(other.co_consts)
         and all(map(_same_constant, one.co_consts, other.co_consts))
     )

@@ -80,80 +80,84 @@ def stored_schema(part: Any, frame: Any) -> Any:
     return pa.schema(fields)
 
 
-def read_parts(urls: Sequence[str], access: Mapping[str, str], options: Mapping[str, Any]) -> Any:
+def read_parts(
+    session: Any, urls: Sequence[str], access: Mapping[str, str], options: Mapping[str, Any]
+) -> Any:
     """Return the frame that the executors wrote as the parts *urls*, in that order."""
     reject_unknown_options("parquet", options, ("columns", LOSSY))
-    reader = spark.session().read.options(**_READING, **access)
+    reader = session.read.options(**_READING, **access)
     urls = [spark.literal(url) for url in urls]
     if len(urls) > _ORDERED_PARTS:
         return _selected(reader.parquet(*urls), options)
     first = reader.parquet(urls[0])
     reader = reader.schema(first.schema)
-    frames = [first, *(reader.parquet(url) for url in urls[1:])]
-    return _selected(put_together(frames), options)
+    return _selected(put_together([first, *map(reader.parquet, urls[1:])]), options)
 
 
 def read_parquet(
-    url: str, schema: Any, access: Mapping[str, str], options: Mapping[str, Any]
+    session: Any, url: str, schema: Any, access: Mapping[str, str], options: Mapping[str, Any]
 ) -> Any:
-    """Return a frame over one parquet file that another engine wrote."""
+    """Return a frame over one parquet file that another engine wrote, which has Arrow's *schema*."""
     columns = _wanted(schema, options, "parquet")
-    reader = spark.session().read.options(**_READING, **access)
+    reader = session.read.options(**_READING, **access)
     reader = reader.schema(spark_schema(columns, lambda column: column.stored))
-    frame = reader.parquet(spark.literal(url))
-    if all(column.type == column.stored for column in columns):
-        return frame
-    return frame.select([column.value().alias(column.name) for column in columns])
+    return _converted(reader.parquet(spark.literal(url)), columns)
 
 
-def read_arrow(stored: ArrowFile, options: Mapping[str, Any]) -> Any:
+def read_files(
+    session: Any,
+    urls: Sequence[str],
+    schema: Any,
+    access: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> Any:
+    """Return a frame over parquet files of a user, by Spark's own reader with its own options.
+
+    :param schema: Arrow's, of the first of them
+    """
+    ours = ("columns", LOSSY)
+    given = {option: value for option, value in own_options(options).items() if option not in ours}
+    columns = spark_columns(schema, lossy=True, cut=bool(options.get(LOSSY)))
+    reader = session.read.options(**{**_READING, **access, **given})
+    if any(column.type != column.stored for column in columns):
+        reader = reader.schema(spark_schema(columns, lambda column: column.stored))
+    frame = reader.parquet(*(spark.literal(url) for url in urls))
+    return _selected(_converted(frame, columns), options)
+
+
+def read_arrow(session: Any, stored: ArrowFile, options: Mapping[str, Any]) -> Any:
     """Return a frame over an Arrow file on a disk that the executors see, in the order of its rows."""
     columns = _wanted(stored.schema, options, stored.format)
     by_size = -(-os.path.getsize(stored.path) // _PARTITION_BYTES)
     partitions = max(1, min(by_size, -(-stored.rows // BLOCK_ROWS)))
     blocks = _blocks_of_file(stored.path, stored.batch_ends)
-    return _read_blocks(columns, stored.rows, partitions, blocks)
+    return _read_blocks(session, columns, stored.rows, partitions, blocks)
 
 
 def from_table(table: Any) -> Any:
     """Return a frame of an Arrow table in memory."""
     import pyarrow as pa
 
+    session = spark.session()
+    columns = _wanted(table.schema, {}, "arrow")
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    columns = spark_columns(table.schema, lossy=False)
-    return _read_blocks(columns, table.num_rows, 1, _blocks_of_bytes(sink.getvalue().to_pybytes()))
+    blocks = _blocks_of_bytes(sink.getvalue().to_pybytes())
+    return _read_blocks(session, columns, table.num_rows, 1, blocks)
 
 
 def read_text(
+    session: Any,
     format_: str,
     urls: Sequence[str],
     access: Mapping[str, str],
     options: Mapping[str, Any],
-    *,
-    ours: bool,
 ) -> Any:
-    """Return a frame over csv or JSON files, by Spark's own reader with its own options.
-
-    :param ours: whether a format of this package wrote them, so that a value may have line breaks
-    """
+    """Return a frame over csv or JSON files, by Spark's own reader with its own options."""
     name, settings = _TEXT[format_]
-    given = {option: _text(value) for option, value in own_options(options).items()}
-    lines = {"multiLine": "true"} if ours and name == "csv" else {}
-    reader = spark.session().read.options(**{**settings, **lines, **access, **given})
+    reader = session.read.options(**{**settings, **access, **own_options(options)})
     return reader.format(name).load([spark.literal(url) for url in urls])
-
-
-def read_natively(
-    urls: Sequence[str], access: Mapping[str, str], options: Mapping[str, Any]
-) -> Any:
-    """Return a frame over parquet files of a user, by Spark's own reader with its own options."""
-    given = {name: _text(value) for name, value in own_options(options).items()}
-    columns = given.pop("columns", None)
-    reader = spark.session().read.options(**{**_READING, **access, **given})
-    frame = reader.parquet(*(spark.literal(url) for url in urls))
-    return frame if columns is None else _selected(frame, options)
 
 
 def _check_frame(frame: Any) -> None:
@@ -209,6 +213,15 @@ def _selected(frame: Any, options: Mapping[str, Any]) -> Any:
     return frame if columns is None else frame.select(*map(quoted, columns))
 
 
+def _converted(frame: Any, columns: list[SparkColumn]) -> Any:
+    """Make what columns mean of what lies in the file; others, of a folder's names, stay."""
+    if all(column.type == column.stored for column in columns):
+        return frame
+    known = {column.name for column in columns}
+    rest = [quoted(name) for name in frame.columns if name not in known]
+    return frame.select(*(column.value().alias(column.name) for column in columns), *rest)
+
+
 def _wanted(schema: Any, options: Mapping[str, Any], format_: str) -> list[SparkColumn]:
     import pyarrow as pa
 
@@ -224,10 +237,12 @@ def _wanted(schema: Any, options: Mapping[str, Any], format_: str) -> list[Spark
         raise FormatError(
             "a table without columns cannot be read by Spark; read it as another frame"
         )
-    return spark_columns(schema, lossy=bool(options.get(LOSSY)))
+    lossy = bool(options.get(LOSSY))
+    return spark_columns(schema, lossy=lossy, cut=lossy)
 
 
 def _read_blocks(
+    session: Any,
     columns: list[SparkColumn],
     rows: int,
     partitions: int,
@@ -262,7 +277,7 @@ def _read_blocks(
                     yield from pa.table(arrays, schema=target).to_batches()
 
     schema = spark_schema(columns, lambda column: column.type)
-    return spark.session().range(0, rows, step, partitions).mapInArrow(read, schema)
+    return session.range(0, rows, step, partitions).mapInArrow(read, schema)
 
 
 def _blocks_of_file(path: str, ends: list[int]) -> Callable[[int, int], Iterator[Any]]:
@@ -289,7 +304,3 @@ def _blocks_of_bytes(data: bytes) -> Callable[[int, int], Iterator[Any]]:
         yield from table.slice(start, stop - start).to_batches()
 
     return blocks
-
-
-def _text(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value

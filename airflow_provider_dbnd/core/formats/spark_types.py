@@ -42,9 +42,13 @@ class SparkColumn:
     loss: str | None
 
 
-def spark_columns(schema: Any, *, lossy: bool) -> list[SparkColumn]:
-    """Return the columns of an Arrow schema in Spark; FormatError names what would be lost."""
-    return [_column(field, _Loss(field.name, lossy)) for field in schema]
+def spark_columns(schema: Any, *, lossy: bool, cut: bool) -> list[SparkColumn]:
+    """Return the columns of an Arrow schema in Spark; FormatError names what would be lost.
+
+    :param lossy: accept the loss of what a type says besides its values, such as categories.
+    :param cut: accept the loss of nanoseconds, which is an error when a value has some.
+    """
+    return [_column(field, _Loss(field.name, lossy, cut)) for field in schema]
 
 
 def spark_schema(columns: list[SparkColumn], of: Callable[[SparkColumn], Any]) -> Any:
@@ -60,6 +64,7 @@ class _Loss:
 
     name: str
     lossy: bool
+    cut: bool
 
     def unless_lossy(self, type_: Any, what: str, remedy: str) -> None:
         if not self.lossy:
@@ -98,7 +103,7 @@ def _column(field: Any, loss: _Loss) -> SparkColumn:
         arrow=arrow,
         stored=stored,
         value=value,
-        loss=None if loss.lossy else _nanoseconds_lost(field.name, field.type),
+        loss=None if loss.cut else _nanoseconds_lost(field.name, field.type),
     )
 
 
@@ -231,7 +236,7 @@ def _nanoseconds(field: Any, loss: _Loss) -> tuple[Any, Callable[[], Any]]:
         if field.type.tz is None
         else f"TIMESTAMP_MICROS({micros})"
     )
-    return LongType(), partial(_sql if loss.lossy else partial(_exact, field), made)
+    return LongType(), partial(_sql if loss.cut else partial(_exact, field), made)
 
 
 def _duration(field: Any, loss: _Loss) -> tuple[Any, Callable[[], Any]]:
@@ -241,7 +246,7 @@ def _duration(field: Any, loss: _Loss) -> tuple[Any, Callable[[], Any]]:
     if field.type.unit != "ns":
         return LongType(), partial(_sql, _interval(f"{name} * {_MICROS[field.type.unit]}L"))
     made = _interval(f"{name} DIV 1000")
-    return LongType(), partial(_sql if loss.lossy else partial(_exact, field), made)
+    return LongType(), partial(_sql if loss.cut else partial(_exact, field), made)
 
 
 def _exact(field: Any, made: str) -> Any:

@@ -134,7 +134,9 @@ def _secrets(given: Any) -> list[Any]:
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise ConfigurationError(f"secrets: expected a list, got {given!r}.")
     return [
-        Secret(**_secret(each, f"secrets[{i}]")) if isinstance(each, Mapping) else each
+        Secret(**_secret(each, f"secrets[{i}]"))  # type: ignore[no-untyped-call]
+        if isinstance(each, Mapping)
+        else each
         for i, each in enumerate(given)
     ]
 

@@ -1,0 +1,135 @@
+"""Run a task, or let a stored result stand for it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_dbnd.core.code import fingerprint
+from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.execute import TaskSpec, reuse_result
+from airflow_provider_dbnd.core.manifest import Manifest, read_manifest
+from airflow_provider_dbnd.core.reuse.flight import holding
+from airflow_provider_dbnd.core.reuse.index import Miss, changed_parts, damage, find
+from airflow_provider_dbnd.core.reuse.policy import Reuse, policy_of
+from airflow_provider_dbnd.core.reuse.ticket import (
+    NotReusable,
+    Ticket,
+    key_of_attempt,
+    ticket_of,
+)
+from airflow_provider_dbnd.core.scratch import scratch_folder
+from airflow_provider_dbnd.exceptions import FingerprintError
+
+log = logging.getLogger("airflow_provider_dbnd")
+
+Run = Callable[[TaskSpec], Manifest]
+
+
+def run_or_reuse(
+    spec: TaskSpec,
+    definition: Definition,
+    run: Run,
+    *,
+    option: Any = None,
+    wanted: str | None = None,
+) -> Manifest:
+    """Return the manifest of an attempt: of a stored result if one stands for it, else of *run*.
+
+    :param option: the task's option ``reuse``. :param wanted: what this run says instead.
+    """
+    policy = policy_of(option, wanted)
+    try:
+        code = fingerprint(definition.function, declared=policy.depends)
+    except FingerprintError as exc:
+        if policy.mode != "off":
+            log.info("not reusable: %s", exc)
+        return run(spec)
+    spec = replace(spec, code={"digest": code.digest, "parts": dict(code.parts)})
+    # A retry, or a task that was cleared, goes on from what the same run left.
+    resumes = policy.mode == "off" and wanted is None and spec.identity.try_number > 1
+    if policy.mode == "off" and not resumes:
+        return run(spec)
+    with scratch_folder() as scratch:
+        try:
+            ticket = ticket_of(spec, definition, policy, code, scratch)
+            if resumes:
+                return _earlier_try(spec, definition, ticket, scratch) or run(spec)
+            return _Attempt(spec, definition, policy, ticket, scratch).run(run)
+        except NotReusable as exc:
+            log.info("not reusable: %s", exc)
+            return run(spec)
+
+
+def _earlier_try(
+    spec: TaskSpec, definition: Definition, ticket: Ticket, scratch: str
+) -> Manifest | None:
+    for number in range(spec.identity.try_number - 1, 0, -1):
+        where = replace(spec.identity, try_number=number).key()
+        if not spec.store.exists(where):
+            continue
+        found = read_manifest(spec.store, where)
+        if found.status == "success" and key_of_attempt(spec, definition, found) == ticket.key:
+            miss = damage(spec.store, found, {}, scratch)
+            if miss is None:
+                log.info("try %d of this run made this result already", number)
+                return reuse_result(spec, definition, found)
+            log.info("not reused: %s", miss.reason)
+    return None
+
+
+class _Attempt:
+    def __init__(
+        self, spec: TaskSpec, definition: Definition, policy: Reuse, ticket: Ticket, scratch: str
+    ) -> None:
+        self.spec = replace(spec, reuse=ticket.to_json())
+        self.definition, self.policy, self.ticket = definition, policy, ticket
+        self._scratch = scratch
+
+    def run(self, run: Run) -> Manifest:
+        if self.policy.mode == "refresh":
+            log.info("reuse: refresh, so the task runs")
+            return self._computed(run)
+        found = self._find()
+        if isinstance(found, Manifest):
+            return self._reused(found)
+        self._tell(found)
+        with self._flight() as computes:
+            if not computes:
+                found = self._find()
+                if isinstance(found, Manifest):
+                    return self._reused(found)
+            return self._computed(run)
+
+    def _find(self) -> Manifest | Miss:
+        return find(self.spec.store, self.ticket, self.policy.ttl, self._scratch)
+
+    @contextlib.contextmanager
+    def _flight(self) -> Iterator[bool]:
+        if not self.policy.single_flight:
+            yield True
+            return
+
+        def arrived() -> bool:
+            return isinstance(self._find(), Manifest)
+
+        with holding(self.spec.store, self.ticket.key, arrived) as computes:
+            yield computes
+
+    def _computed(self, run: Run) -> Manifest:
+        return run(self.spec)
+
+    def _reused(self, found: Manifest) -> Manifest:
+        where = found.identity
+        log.info("reused from run %s (saved %.1f s)", where.run_id, found.seconds)
+        return reuse_result(self.spec, self.definition, found)
+
+    def _tell(self, miss: Miss) -> None:
+        log.info("not reused: %s", miss.reason)
+        for change in changed_parts(self.spec.store, self.spec.identity, self.ticket):
+            log.info("  %s", change)
+        for spot in self.ticket.blind:
+            log.info("  changes cannot be seen at: %s", spot)
