@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from airflow_provider_dbnd.core.artifacts import Artifact
     from airflow_provider_dbnd.core.attempt import log_duration, log_metric, log_metrics
     from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, output, parameter
+    from airflow_provider_dbnd.core.reuse import Reuse
     from airflow_provider_dbnd.core.runs import Run, latest_successful
     from airflow_provider_dbnd.core.versions import load
     from airflow_provider_dbnd.decorators.pipeline import pipeline
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LOGICAL_DATE",
     "Artifact",
+    "Reuse",
     "Run",
     "latest_successful",
     "load",
@@ -37,6 +39,7 @@ __all__ = [
 _HOMES = {
     "LOGICAL_DATE": "core.parameters",
     "Artifact": "core.artifacts",
+    "Reuse": "core.reuse",
     "Run": "core.runs",
     "latest_successful": "core.runs",
     "load": "core.versions",

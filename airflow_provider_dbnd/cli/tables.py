@@ -11,6 +11,7 @@ from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve, shown
+from airflow_provider_dbnd.core.reuse import duration
 from airflow_provider_dbnd.core.runner import RunResult
 
 
@@ -57,6 +58,8 @@ def result_lines(result: RunResult) -> Iterator[str]:
 def result_lines_of(task_id: str, manifest: Manifest, *, mapped: bool) -> Iterator[str]:
     """Yield a line for each output and metric of one attempt."""
     index = f"[{manifest.identity.map_index}]" if mapped else ""
+    if hit := manifest.reuse.get("hit"):
+        yield f"  {task_id}{index}: reused from run {hit['run_id']} (saved {duration(hit['seconds'])})"
     for name, encoded in manifest.outputs.items():
         published = f"  published {manifest.published[name]}" if name in manifest.published else ""
         yield f"  {task_id}{index}.{name} = {_brief(encoded)}{published}"

@@ -156,10 +156,13 @@ class ArtifactStore:
                     raise store_error(exc, self.url, "write below") from exc
                 raise
 
-    def commit(self, local_path: str, key: str, *, checksum: str) -> str:
+    def commit(self, local_path: str, key: str, *, checksum: str, heals: bool = False) -> str:
         """Make file *local_path* the object *key* and return its URI; the file may be gone then.
 
         An object already there with the same content is success.
+
+        :param heals: *key* names these very bytes, so what is there and differs is damaged, and is
+            replaced.
         """
         uri = self.uri(key)
         size = os.path.getsize(local_path)
@@ -179,11 +182,22 @@ class ArtifactStore:
                     if not self._arrived(uri, local_path, exc):
                         raise
                     return uri
+            if heals and self._is_damaged(path, found, local_path):
+                log.warning("%s was damaged; writing it anew", uri)
+                objects.replace(local_path, path)
+                return uri
             self._expect_size(uri, found, size)
             if self.medium == "local":
                 _verify_checksum(uri, path, checksum)
         log.info("%s is already there (%d bytes)", uri, size)
         return uri
+
+    def _is_damaged(self, path: str, size: int | None, local_path: str) -> bool:
+        from airflow_provider_dbnd.core.digest import file_checksum
+
+        if size != os.path.getsize(local_path):
+            return True
+        return self.medium == "local" and file_checksum(path) != file_checksum(local_path)
 
     def put_bytes(self, key: str, data: bytes, *, overwrite: bool = False) -> str:
         """Store small *data* as *key* and return its URI.

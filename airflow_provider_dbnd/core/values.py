@@ -25,7 +25,7 @@ from airflow_provider_dbnd.core.conversion import (
     values_of,
     without_none,
 )
-from airflow_provider_dbnd.core.digest import FILE_SCHEME
+from airflow_provider_dbnd.core.digest import FILE_SCHEME, bytes_digest
 from airflow_provider_dbnd.core.filesystem import absolute
 from airflow_provider_dbnd.core.parameters import Output, Parameter
 from airflow_provider_dbnd.core.parts import PARTS_SCHEME
@@ -103,7 +103,10 @@ class Encoder:
             )
             size = os.path.getsize(staged)
             uri = self.store.commit(
-                staged, self._key(name, written, ending), checksum=written.checksum
+                staged,
+                self._key(name, written, ending, size),
+                checksum=written.checksum,
+                heals=True,
             )
         return Artifact(
             uri=uri,
@@ -125,7 +128,7 @@ class Encoder:
             frame,
             self.store,
             options=declaration.save_options,
-            key_of=lambda written: self._key(name, written, ending),
+            key_of=lambda written: self._key(name, written, ending, 0),
         )
         return Artifact(
             uri=saved.uri,
@@ -138,14 +141,16 @@ class Encoder:
             schema=saved.written.schema,
         )
 
-    def _key(self, name: str, written: formats.Written, ending: str) -> str:
+    def _key(self, name: str, written: formats.Written, ending: str, size: int) -> str:
         """``{pipeline}/{task}/{output}/{digest}.{ext}``.
 
         Equal data may have several stored forms (string widths, writer versions), each with bytes
-        of its own: where the checksum is not the digest, its head tells them apart.
+        of its own: where the checksum is not the digest, it tells them apart together with the size.
         """
-        checksum = written.checksum.partition(":")[2]
-        stem = written.digest if checksum == written.digest else f"{written.digest}-{checksum[:12]}"
+        stem = written.digest
+        if written.checksum.partition(":")[2] != stem:
+            form = bytes_digest(f"{written.checksum} {size}".encode())
+            stem = f"{stem}-{form[:12]}"
         return key(self.pipeline, self.task_id, name, f"{stem}.{ending}")
 
     def _is_structure(self, value: Any) -> bool:

@@ -217,16 +217,6 @@ def test_an_annotation_known_to_the_type_checker_only_is_refused() -> None:
             "f(): result=... names 3 outputs, the return annotation 2. Make them agree.",
         ),
         ({"result": "a,a"}, "f(): two outputs have one name: a, a."),
-        (
-            {"engine": "spark"},
-            "f(): engine='spark' is not available in this version: expected 'local', which runs "
-            "the task in the process of its Airflow worker. Leave engine out.",
-        ),
-        (
-            {"reuse": True},
-            "f(): reuse=True is not available in this version: every run runs every task. "
-            "Leave reuse out.",
-        ),
     ],
 )
 def test_declarations_that_fit_nothing_are_refused(options: dict[str, Any], message: str) -> None:
@@ -236,15 +226,6 @@ def test_declarations_that_fit_nothing_are_refused(options: dict[str, Any], mess
         def f(x: int) -> tuple[int, int]: ...
 
     assert str(error.value) == message.replace("(result)", "(result_1, result_2)")
-
-
-def test_the_local_engine_is_no_option_of_the_operator() -> None:
-    @task(engine="local", retries=2)
-    def f() -> int: ...
-
-    assert f.definition.options == {"retries": 2}
-    with pytest.raises(SignatureError, match="engine='kubernetes' is not available"):
-        f.override(engine="kubernetes")
 
 
 def test_unknown_options_and_formats_of_declarations_are_named() -> None:

@@ -128,6 +128,51 @@ def test_killed_writer_never_leaves_a_half_written_object(tmp_path: Path) -> Non
     assert store.get_bytes("latest")
 
 
+FOLDER_WRITER = """
+import os, sys
+from airflow_provider_dbnd.core.folders import part_name
+from airflow_provider_dbnd.core.digest import bytes_checksum
+from airflow_provider_dbnd.core.parts import Listing, Part
+from airflow_provider_dbnd.core.store import ArtifactStore
+store = ArtifactStore(sys.argv[1])
+print("ready", flush=True)
+while True:
+    parts = []
+    with store.folders.staging() as staged:
+        os.makedirs(staged[7:])
+        for number in range(20):
+            data = os.urandom(500)
+            checksum = bytes_checksum(data)
+            parts.append(Part(name=part_name(number, checksum, "bin"), size=500, checksum=checksum, rows=1))
+            with open(staged[7:] + f"/{number}", "wb") as target:
+                target.write(data)
+        listing = Listing(parts=tuple(parts), schema="")
+        sources = {part.name: str(number) for number, part in enumerate(parts)}
+        store.folders.commit(staged, listing.checksum[6:], listing, sources=sources)
+"""
+
+
+def test_killed_writer_never_leaves_half_a_folder(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    for milliseconds in (0, 3, 11, 29, 47, 83):
+        with subprocess.Popen(
+            [sys.executable, "-c", FOLDER_WRITER, str(tmp_path)], stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(milliseconds / 1000)
+            writer.send_signal(signal.SIGKILL)
+
+    found = {info.key.partition("/")[0] for info in store.list()}
+    complete = {name for name in found if store.exists(name)}
+    for name in complete:
+        store.fetch(store.uri(name), checksum=f"parts:{name}", into="")
+    for name in found - complete:
+        with pytest.raises(ArtifactNotFoundError):
+            store.fetch(store.uri(name), checksum=f"parts:{name}", into="")
+    assert complete
+
+
 def _limit_file_size() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MB, MB))

@@ -1,4 +1,8 @@
-"""One Spark session for all tests here, which need pyspark with its JVM part, and no Airflow."""
+"""One Spark session for all tests here. They need pyspark with its JVM part, and no Airflow.
+
+``python -m pytest tests/spark`` runs them in an environment of pyspark 3.5 or 4, pytest and this
+package's own requirements without Airflow.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +17,32 @@ import pytest
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
-pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed")
-if not (Path(pyspark.__file__).parent / "jars").is_dir():
-    collect_ignore_glob = ["test_*.py"]
+SETTINGS = {
+    "spark.driver.memory": "1g",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.shuffle.partitions": "3",
+    # Not the machine's, and not UTC: no result may depend on it.
+    "spark.sql.session.timeZone": "America/New_York",
+}
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A session of this process, with the libraries of S3 where a variable names their folder."""
+    pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed")
+    if not (Path(pyspark.__file__).parent / "jars").is_dir():
+        pytest.skip("pyspark is installed without its JVM part")
     from pyspark.sql import SparkSession
 
     folder = tmp_path_factory.mktemp("spark")
     builder = SparkSession.builder.master("local[2]")
-    settings = {
-        "spark.driver.memory": "1g",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.shuffle.partitions": "3",
-        "spark.sql.session.timeZone": "America/New_York",
-        "spark.sql.warehouse.dir": str(folder / "warehouse"),
-        "spark.local.dir": str(folder / "local"),
-        "spark.jars": os.environ.get("DBND_TEST_SPARK_JARS", ""),
-    }
-    for name, value in settings.items():
+    builder = builder.config("spark.sql.warehouse.dir", str(folder / "warehouse"))
+    builder = builder.config("spark.local.dir", str(folder / "local"))
+    for name, value in SETTINGS.items():
         builder = builder.config(name, value)
+    if jars := os.environ.get("DBND_TEST_SPARK_JARS"):
+        builder = builder.config("spark.driver.extraClassPath", f"{jars}/*")
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("OFF")
     yield session

@@ -56,11 +56,9 @@ def _spec(name: str) -> ModuleSpec | None:
 
 def _module(spec: ModuleSpec, project: Project) -> str:
     """Return the digest of a module of the project, and the version of any other."""
-    places = list(spec.submodule_search_locations or [spec.origin])
+    places = list(spec.submodule_search_locations or filter(None, [spec.origin]))
     if any(map(project.has, places)):
-        return bytes_digest(
-            "".join(_content(place, code=True) for place in places if place).encode()
-        )
+        return digest_of(_content(place, code=True).encode() for place in places).hex()
     top = spec.name.partition(".")[0]
     if top in sys.stdlib_module_names:
         return platform.python_version()
@@ -84,7 +82,7 @@ def _content(path: str, *, code: bool = False) -> str:
 def _one(path: str, code: bool) -> str:
     if code and path.endswith(".py"):
         source = source_of(path, {})
-        form = source.form("module", [source.tree])
+        form = source.whole
         return bytes_digest("\n".join((form.shape, *map(ascii, form.references))).encode())
     with open(path, "rb") as file:
         return bytes_digest(file.read())

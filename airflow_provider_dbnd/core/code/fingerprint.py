@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_dbnd.core.code.declared import declared_part
+from airflow_provider_dbnd.core.code.objects import vars_of
 from airflow_provider_dbnd.core.code.project import project_of
 from airflow_provider_dbnd.core.code.reach import Reach
-from airflow_provider_dbnd.core.code.values import vars_of
 from airflow_provider_dbnd.core.digest import digest_of
 from airflow_provider_dbnd.exceptions import FingerprintError
 
@@ -61,16 +61,17 @@ def fingerprint(function: Callable[..., Any], *, declared: Sequence[str] = ()) -
     project = project_of(file)
     reach = Reach(project)
     reach.follow(function)
-    if not reach.parts:
+    parts = reach.units.parts()
+    if not parts:
         raise FingerprintError(
             f"{function!r} has no fingerprint: expected a function of the project, got one from "
             f"{file}. Write a function that calls it."
         )
     extra = [declared_part(name, project, os.path.dirname(file)) for name in declared]
-    texts = (_RULES, reach.digest, *(part for each in extra for part in each))
+    texts = (_RULES, reach.units.digest(), *(part for each in extra for part in each))
     return CodeFingerprint(
         digest=digest_of(text.encode() for text in texts).hex(),
-        parts={**reach.parts, **dict(extra)},
+        parts={**parts, **dict(extra)},
         blind=tuple(reach.spots),
     )
 

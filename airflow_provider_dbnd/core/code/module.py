@@ -50,7 +50,10 @@ class Module:
     def absolute(self, name: str) -> str:
         """Return the full name of a module imported here."""
         package = self.names.get("__package__") or str(self.names.get("__name__", ""))
-        return importlib.util.resolve_name(name, package) if name.startswith(".") else name
+        try:
+            return importlib.util.resolve_name(name, package) if name.startswith(".") else name
+        except ImportError:  # beyond the top package: nothing is there
+            return name
 
 
 def imported_module(project: Project, module: Module, imported: Imported) -> ModuleType | str:
@@ -61,25 +64,24 @@ def imported_module(project: Project, module: Module, imported: Imported) -> Mod
     start = module.absolute(imported.start)
     if not project.has_package(start.partition(".")[0]):
         return start
-    for name in map(module.absolute, imported.modules):
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError:
-            return f"absent {start}"
-        # Whatever the user's module raises.
-        except Exception as exc:
-            raise FingerprintError(
-                f"{module.label} imports {name} in a function, and that fails: {exc!r}."
-            ) from exc
-    return sys.modules[start]
+    if not all([_load(module.absolute(name), module) for name in imported.modules]):
+        return f"absent {start}"
+    found = sys.modules[start]
+    names = vars(found)
+    if imported.attribute is not None and "__path__" in names and imported.attribute not in names:
+        _load(f"{start}.{imported.attribute}", module)
+    return found
 
 
-def submodule(module: ModuleType, name: str) -> ModuleType | None:
-    """Return the submodule that ``from package import name`` finds."""
-    full = f"{module.__name__}.{name}"
-    if full not in sys.modules and "__path__" in vars(module):
-        try:
-            importlib.import_module(full)
-        except ModuleNotFoundError:
-            return None
-    return sys.modules.get(full)
+def _load(name: str, module: Module) -> bool:
+    """Import a module, as the function that imports it is about to; tell whether it is there."""
+    try:
+        importlib.import_module(name)
+    except (ModuleNotFoundError, TypeError):  # TypeError: a relative name that leads nowhere
+        return False
+    # Whatever the user's module raises.
+    except Exception as exc:
+        raise FingerprintError(
+            f"{module.label} imports {name} in a function, and that fails: {exc!r}."
+        ) from exc
+    return True

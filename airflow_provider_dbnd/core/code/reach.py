@@ -38,8 +38,8 @@ _BUILTIN = (
 )
 #: Names of a module that say where it is, not what it does.
 _PLACE = frozenset(
-    ("__builtins__", "__cached__", "__file__", "__loader__", "__name__", "__package__")
-    + ("__path__", "__spec__")
+    f"__{name}__"
+    for name in ("builtins", "cached", "file", "loader", "name", "package", "path", "spec")
 )
 _COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 

@@ -9,6 +9,7 @@ import datetime as dt
 import decimal
 import enum
 import fractions
+import functools
 import os
 import pathlib
 import re
@@ -19,6 +20,7 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from airflow_provider_dbnd.core.code.objects import is_class, vars_of
 from airflow_provider_dbnd.core.digest import bytes_digest
 
 _BY_REPR = (
@@ -40,7 +42,6 @@ _BY_REPR = (
     dt.datetime,
     dt.timedelta,
     dt.timezone,
-    re.RegexFlag,
 )
 #: Other time zones have a representation that may hold an address in memory.
 _ZONES = (types.NoneType, dt.timezone, zoneinfo.ZoneInfo)
@@ -96,7 +97,9 @@ class ValueEncoder:
 
     def _compound(self, kind: type, value: Any) -> str:
         if issubclass(kind, enum.Enum):
-            return f"{self._refer(kind)}.{value.name}"
+            # Not every version of Python names a combination of flags.
+            which = value.value if issubclass(kind, enum.Flag) else value.name
+            return f"{self._refer(kind)}.{which}"
         if issubclass(kind, pathlib.PurePath):
             return f"path:{self._portable(str(value))!a}"
         if kind is re.Pattern:
@@ -106,13 +109,20 @@ class ValueEncoder:
         if kind is types.MethodType:
             return f"method{self._all((value.__func__, value.__self__))}"
         if kind.__module__ in _ALIASES and typing.get_origin(value) is not None:
-            return f"alias{self._all((typing.get_origin(value), *typing.get_args(value)))}"
+            return self._alias(typing.get_origin(value), typing.get_args(value))
+        if issubclass(kind, functools.partial):
+            return f"partial{self._all((value.func, value.args, value.keywords))}"
         if issubclass(kind, _CONTAINERS):
             return self._container(kind, value)
         if issubclass(kind, str | int | float | bytes):
             base = next(b for b in (str, int, float, bytes) if issubclass(kind, b))
             return f"{self._refer(kind)}({self.encode(base(value))}){self._fields(vars_of(value))}"
         return self._object(kind, value)
+
+    def _alias(self, origin: Any, arguments: tuple[Any, ...]) -> str:
+        special = getattr(origin, "__module__", "") == "typing"
+        head = f"typing.{origin.__name__}" if special else self.encode(origin)
+        return f"alias:{head}{self._all(arguments)}"
 
     def _container(self, kind: type, value: Any) -> str:
         if self._changes(kind):
@@ -123,7 +133,9 @@ class ValueEncoder:
             factory = getattr(value, "default_factory", None)
             name += f"[{self.encode(factory)}]" if factory is not None else ""
         elif issubclass(kind, _SETS):
-            inner = f"({','.join(sorted(self.encode(each) for each in value))})"
+            # Not by the texts themselves: they hold numbers that follow the order.
+            named = ValueEncoder(_name_of, root=self._root)
+            inner = self._all(sorted(value, key=named.encode))
         else:
             inner = self._all(value)
         extra = {} if kind in _CONTAINERS else vars_of(value)
@@ -163,23 +175,37 @@ class ValueEncoder:
         return text
 
 
-def vars_of(value: Any) -> Mapping[str, Any]:
-    """Return the attributes an object has itself, without asking the object."""
-    try:
-        found = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return {}
-    return found if type(found) is dict else {}
+_FIRST: dict[tuple[int, str], tuple[Any, Any, Any]] = {}
 
 
-def snapshot(value: Any) -> Any:
-    """Return *value* with its containers copied, to keep what is in them now."""
+def first_seen(owner: Any, name: str, version: Any, value: Any) -> Any:
+    """Return what a variable that running code changes held when this process first asked.
+
+    :param owner: what has the variable
+    :param version: of the owner; another one starts anew
+    """
+    key = (id(owner), name)
+    seen = _FIRST.get(key)
+    if seen is None or seen[0] is not owner or seen[1] is not version:
+        seen = _FIRST[key] = owner, version, _snapshot(value, {})
+    return seen[2]
+
+
+def _snapshot(value: Any, known: dict[int, Any]) -> Any:
+    """Return *value* with its containers copied, so that it stays what it is now."""
     kind = type(value)
-    if kind in (list, tuple, set, frozenset, collections.deque):
-        return kind(snapshot(each) for each in value)
-    if kind is dict:
-        return {key: snapshot(each) for key, each in value.items()}
-    return copy.copy(value) if issubclass(kind, dict | list | set) else value
+    if not issubclass(kind, _CONTAINERS) or issubclass(kind, types.MappingProxyType):
+        return value
+    if id(value) not in known:
+        # Entered before it is filled: it may hold itself.
+        copied = known[id(value)] = copy.copy(value)
+        if issubclass(kind, dict):
+            copied.update({key: _snapshot(each, known) for key, each in value.items()})
+        elif issubclass(kind, list):
+            copied[:] = [_snapshot(each, known) for each in value]
+        elif kind is tuple:
+            known[id(value)] = tuple(_snapshot(each, known) for each in value)
+    return known[id(value)]
 
 
 def _fields_of(kind: type, value: Any) -> Mapping[str, Any] | None:
@@ -197,6 +223,14 @@ def _fields_of(kind: type, value: Any) -> Mapping[str, Any] | None:
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
+def _name_of(value: Any) -> str:
+    if is_class(value):
+        return value.__qualname__
+    if type(value) is not types.FunctionType:
+        raise NotPlain
+    return f"{value.__qualname__}:{value.__code__.co_firstlineno}"
+
+
 def _is_table(kind: type) -> bool:
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}" in _TABLES
 
@@ -210,7 +244,8 @@ def _data(kind: type, value: Any) -> str:
         dtype = getattr(value, "dtype", None)
         if dtype is None or dtype.hasobject:
             raise NotPlain
-        return f"array:{dtype.str}{value.shape}{bytes_digest(value.tobytes())}"
+        kind_of_element = dtype.descr if dtype.names else dtype.str
+        return f"array:{kind_of_element}{value.shape}{bytes_digest(value.tobytes())}"
     try:
         outgoing = container_for_value(value).outgoing(value)
         return f"table:{fingerprint_of(outgoing.schema, outgoing.batches, outgoing.extras).digest}"

@@ -124,7 +124,7 @@ class _Attempt:
 
     def _reused(self, found: Manifest) -> Manifest:
         where = found.identity
-        log.info("reused from run %s (saved %.1f s)", where.run_id, found.seconds)
+        log.info("reused from run %s (saved %s)", where.run_id, duration(found.seconds))
         return reuse_result(self.spec, self.definition, found)
 
     def _tell(self, miss: Miss) -> None:
@@ -133,3 +133,14 @@ class _Attempt:
             log.info("  %s", change)
         for spot in self.ticket.blind:
             log.info("  changes cannot be seen at: %s", spot)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people.
+
+    >>> duration(0.42), duration(840), duration(9000)
+    ('0.4 s', '14 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
