@@ -236,6 +236,8 @@ class _Shown:
             f"{manifest.identity.try_number}, {time_text(started(manifest))}, "
             f"{manifest.seconds:.2f} s",
         ]
+        if hit := manifest.reuse.get("hit"):
+            yield ["reused", f"the result of run {hit['run_id']}"]
         for name, record in manifest.parameters.items():
             yield ["from", f"{name} = {brief(record.value)}  ({record.source})"]
         published = manifest.published.get(self._version.address.output or "")

@@ -96,7 +96,8 @@ def run(
         ),
     ] = None,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Run every task, and let later runs use what comes out.")
+        bool,
+        typer.Option("--refresh", help="Run every task, and let later runs use what comes out."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
@@ -122,6 +123,39 @@ def run(
             quiet=quiet,
         )
     )
+
+
+@app.command()
+def resume(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", show_default=False)],
+    *,
+    assignments: Assignments = None,
+    store: Annotated[
+        Optional[str],
+        typer.Option("--store", metavar="URL", help="Its store.", show_default="as configured"),
+    ] = None,
+) -> None:
+    """Go on with a run of `dbnd run` from where it stopped.
+
+    What it finished stands, unless code or inputs changed since. Hidden parameters are not kept:
+    give them again by --set.
+    """
+    from airflow_provider_dbnd.cli.resume import resume as resume_run
+
+    raise typer.Exit(resume_run(run_id, store_url=store, assignments=assignments or []))
+
+
+@app.command()
+def why(
+    target: Target,
+    task: Annotated[Optional[str], typer.Argument(help="One task.", show_default="all")] = None,
+    assignments: Assignments = None,
+    environment: Environment = None,
+) -> None:
+    """Tell which results of earlier runs would be reused now, and why others would not."""
+    from airflow_provider_dbnd.cli.why import why as why_target
+
+    raise typer.Exit(why_target(target, task, assignments or [], environment))
 
 
 @app.command("list")

@@ -13,13 +13,14 @@ from typing import Any
 
 from airflow_provider_dbnd.cli.loading import Runnable, find, user_traceback
 from airflow_provider_dbnd.cli.progress import Progress
+from airflow_provider_dbnd.cli.resume import record_start
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows, result_lines
 from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.execute import texts_of
 from airflow_provider_dbnd.core.graph import Graph
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.resolution import MASK, REUSE, Sources, resolve
-from airflow_provider_dbnd.core.runner import Runner, RunResult
+from airflow_provider_dbnd.core.runner import Runner, RunResult, new_run_id
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.engines.launch import Launcher
@@ -64,6 +65,7 @@ def run(
     date: str | None = None,
     run_id: str | None = None,
     reuse: str | None = None,
+    resumes: bool = False,
     quiet: bool = False,
 ) -> int:
     """Run a pipeline or task; return the process's exit code."""
@@ -81,16 +83,29 @@ def run(
         flags = [_REUSE_FLAGS[reuse]] if reuse else []
         print(" ".join([*_echo(prepared, graph, assignments), *_options(chosen), *flags]))
         _print_start(prepared)
+    store = ArtifactStore(settings.store, storage_options=settings.storage_options)
+    run_id = run_id or new_run_id()
+    start = {
+        "target": target,
+        "assignments": _open_assignments(prepared, graph, assignments),
+        "environment": environment,
+        "parallel": parallel,
+        "date": date,
+        "reuse": reuse,
+    }
+    if not resumes:
+        record_start(store, run_id, start)
     started = time.perf_counter()
     with Progress(graph, enabled=sys.stderr.isatty() and not quiet) as progress:
         result = Runner(
             graph,
             prepared.sources,
-            ArtifactStore(settings.store, storage_options=settings.storage_options),
+            store,
             run_id=run_id,
             logical_date=date,
             parallel=parallel,
             launch=Launcher(prepared.sources),
+            resumes=resumes,
             listener=progress.listen,
         ).run()
     _print_errors(result, list(hidden_texts(prepared, graph)))
@@ -131,6 +146,12 @@ def _echo(prepared: Prepared, graph: Graph, assignments: Sequence[str]) -> Itera
 
 def _options(chosen: Mapping[str, object]) -> Iterator[str]:
     return (f"{name} {shlex.quote(str(v))}" for name, v in chosen.items() if v is not None)
+
+
+def _open_assignments(prepared: Prepared, graph: Graph, assignments: Sequence[str]) -> list[str]:
+    """Return the assignments that set no hidden parameter."""
+    hidden = _hidden_keys(prepared, graph)
+    return [text for text in assignments if text.partition("=")[0].strip() not in hidden]
 
 
 def _hidden_keys(prepared: Prepared, graph: Graph) -> set[str]:

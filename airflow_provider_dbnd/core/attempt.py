@@ -18,12 +18,16 @@ log = logging.getLogger("airflow_provider_dbnd")
 
 @dataclass(kw_only=True)
 class Attempt:
-    """A running task, and what it records. ``store`` is where its results go."""
+    """A running task, and what it records.
+
+    ``store`` is where its results go, ``loaded`` what it loaded of past runs, by name.
+    """
 
     identity: Identity
     store: ArtifactStore | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     calls: list[CallRecord] = field(default_factory=list)
+    loaded: dict[str, Any] = field(default_factory=dict)
 
 
 _ATTEMPT: ContextVar[Attempt | None] = ContextVar("dbnd_attempt", default=None)

@@ -198,18 +198,19 @@ def newest_first(
     ready: list[tuple[float, int, Attempts]] = []
     position, size = 0, 1
     while position < len(groups) or ready:
-        # A group cannot have ended after it was written.
-        latest = groups[position][0].written + SKEW if position < len(groups) else 0.0
-        if ready and -ready[0][0] >= latest:
+        # A group cannot have ended after it was written: what is older than the best is not read.
+        best = -ready[0][0] if ready else -math.inf
+        batch = groups[position : position + size]
+        batch = [group for group in batch if group[0].written + SKEW > best]
+        if not batch:
             yield heappop(ready)[2]
             continue
-        batch = groups[position : position + size]
         for number, manifests in enumerate(_read_groups(store, batch, wanted, skip_damaged)):
             last = last_of_each(m for m in manifests if until is None or ended(m) <= until)
             if last:
                 attempts = Attempts(manifests=last)
                 heappush(ready, (-attempts.ended.timestamp(), position + number, attempts))
-        position, size = position + size, min(2 * size, _LARGEST_BATCH)
+        position, size = position + len(batch), min(2 * size, _LARGEST_BATCH)
 
 
 def unknown_pipeline(store: ArtifactStore, pipeline: str) -> ArtifactNotFoundError:

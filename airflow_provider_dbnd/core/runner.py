@@ -115,6 +115,7 @@ class Runner:
 
     :param parallel: how many tasks may run at once, each in a thread of this process.
     :param launch: runs one attempt; by default in this process.
+    :param resumes: *run_id* is of a run that ended before; what it finished is not run again.
     :param listener: called with ("started" | "finished", node, outcome) as tasks go.
     """
 
@@ -128,6 +129,7 @@ class Runner:
         logical_date: str | None = None,
         parallel: int = 1,
         launch: Launch = execute,
+        resumes: bool = False,
         listener: Listener | None = None,
     ) -> None:
         self.graph, self.sources, self.store = graph, sources, store
@@ -135,6 +137,7 @@ class Runner:
         self.logical_date = logical_date or dt.datetime.now(dt.timezone.utc).date().isoformat()
         self._parallel = parallel
         self._launch = launch
+        self._resumes = resumes
         self._listen = listener
         self._outcomes: dict[str, Outcome] = {}
         self._running: dict[str, list[Future[Manifest]]] = {}
@@ -213,8 +216,9 @@ class Runner:
 
     def _attempts(self, node: Node, given: dict[str, Any], index: int) -> Manifest:
         definition = node.call.definition
-        tries = 1 + int(definition.options.get("retries") or 0)
-        for number in range(1, tries + 1):
+        first = 1 + self._earlier_tries(node.id, index) if self._resumes else 1
+        tries = first + int(definition.options.get("retries") or 0)
+        for number in range(first, tries + 1):
             spec = self._spec(node, given, index, number)
             try:
                 return self._run(spec, definition)
@@ -233,6 +237,15 @@ class Runner:
             except SystemExit as exc:
                 raise TaskFailedError(f"task {node.id!r} called sys.exit({exc.code!r}).") from exc
         raise AssertionError("unreachable")
+
+    def _earlier_tries(self, task_id: str, index: int) -> int:
+        folder = (
+            Identity(pipeline=self.graph.name, run_id=self.run_id, task_id=task_id, map_index=index)
+            .key()
+            .rpartition("/")[0]
+        )
+        numbers = (i.key.rpartition("/")[2].removesuffix(".json") for i in self.store.list(folder))
+        return max(map(int, numbers), default=0)
 
     def _run(self, spec: TaskSpec, definition: Definition) -> Manifest:
         task_id = spec.identity.task_id

@@ -45,6 +45,7 @@ from airflow_provider_dbnd.core.history import (
 )
 from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest
 from airflow_provider_dbnd.core.parameters import Parameter
+from airflow_provider_dbnd.core.parts import LISTING
 from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.settings import load_settings
 from airflow_provider_dbnd.core.store import ArtifactStore, key
@@ -80,6 +81,8 @@ class Version:
             ``Artifact``...; by default what the task returned.
         :param load_options: of the format, such as ``{"columns": ["x"]}``.
         """
+        if (attempt := current_attempt()) is not None:
+            attempt.loaded[self.name] = self.encoded
         reader = _Reader(self, load_options or {})
         if self.mapped:
             return [reader.read(each, type) for each in self.encoded]
@@ -385,7 +388,9 @@ def in_store(store: ArtifactStore, encoded: Any) -> Any:
         if uri.startswith(f"{store.url}/"):
             return reference
         here = f"{store.url}/{key_of(reference)}"
-        return {**reference, "uri": here} if store.exists(here) else reference
+        # A folder of parts is there when their list is.
+        there = store.exists(here) or store.exists(f"{here}/{LISTING}")
+        return {**reference, "uri": here} if there else reference
 
     return replaced(encoded, moved)
 

@@ -1,62 +1,41 @@
 """Amazon on loopback: moto's S3, EMR and EMR Serverless in this process, where jobs really run.
 
 moto's EMR takes steps and leaves them as they are, and its EMR Serverless calls every job run a
-success at once. What is added here: a step or job run executes its command as a process, its state
-follows that process, `CancelSteps` (which moto lacks) and `CancelJobRun` kill it, and a client token
-that was seen gives the job run of before. What is not Amazon's: the cluster is this machine, and the
+success at once. What is added here: a step or job run executes its program as a process and its state
+follows that process; `CancelSteps` (which moto lacks) and `CancelJobRun` kill it; a client token that
+was seen gives the job run of before. What is not Amazon's: the cluster is this machine, and the
 program is downloaded first, as EMRFS would do.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.engines.cloud import Cloud
+
 BUCKET = "dbnd-emr"
 ROLE = "arn:aws:iam::123456789012:role/job"
-
-#: Turns what a service was told to run into a command of this machine.
-Command = Callable[[str, Sequence[str], Sequence[str]], list[str]]
-
-
-def with_python(program: str, arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Run the program by this Python, whatever spark-submit was told."""
-    return [sys.executable, program, *arguments]
+CLIENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
-class Amazon:
-    """The servers and the processes of the jobs."""
+class Amazon(Cloud):
+    """S3 at ``url``."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        from moto.server import ThreadedMotoServer
-
-        self.folder = folder
-        self.command: Command = with_python
-        self.jobs: dict[str, subprocess.Popen[str]] = {}
-        self.submitted: list[Sequence[str]] = []
-        self.hold = threading.Event()
-        self.hold.set()
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        self.url = f"http://{host}:{port}"
-        self.environment = {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            **environment,
-        }
+    def __init__(self, folder: Path, url: str, environment: Mapping[str, str]) -> None:
+        super().__init__(folder, {"AWS_ENDPOINT_URL": url, **CLIENT, **environment})
+        self.url = url
 
     def client(self, name: str) -> Any:
+        """Return boto's client of a service."""
         import boto3
 
         return boto3.client(
@@ -67,88 +46,146 @@ class Amazon:
             region_name="us-east-1",
         )
 
-    def run(self, job: Any, name: str, words: Sequence[str], done: Callable[..., None]) -> None:
-        """Run a program with its options, and tell *done* the exit code and the last lines."""
-        self.submitted.append(list(words))
-        # The program is the first word that ends in .py and is no option's value.
-        values = {i + 1 for i, word in enumerate(words) if word.startswith("--")}
-        at = next(i for i, w in enumerate(words) if w.endswith(".py") and i not in values)
-        threading.Thread(
-            target=self._run, args=(job.id, words[:at], words[at], words[at + 1 :], done)
-        ).start()
-
-    def kill(self, job: str) -> None:
-        self.jobs[job].send_signal(signal.SIGKILL)
-
-    def stop(self) -> None:
-        for process in self.jobs.values():
-            if process.poll() is None:
-                process.kill()
-        self._server.stop()
-
-    def _run(
-        self,
-        job: str,
-        options: Sequence[str],
-        uri: str,
-        arguments: Sequence[str],
-        done: Callable[..., None],
-    ) -> None:
+    def fetch(self, uri: str, path: str) -> None:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        program = self.folder / f"{job}.py"
-        self.client("s3").download_file(bucket, key, str(program))
-        self.hold.wait(60)
-        self.jobs[job] = process = subprocess.Popen(
-            self.command(str(program), arguments, options),
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        self.client("s3").download_file(bucket, key, path)
+
+
+class Emr(Amazon):
+    """A cluster of EMR."""
+
+    def add(self, step: Any) -> None:
+        words = list(step.args)
+        step.state = "RUNNING"
+        assert words.pop(0) == "spark-submit"
+        assert step.jar == "command-runner.jar"
+        at = _program(words)
+
+        def done(code: int, output: str) -> None:
+            if step.state == "RUNNING":
+                step.state = "COMPLETED" if code == 0 else "FAILED"
+                step.last_state_change_reason = output[-200:] if code else None
+
+        self.run(step.id, words[at], words[at + 1 :], words[:at], done)
+
+    def make_cluster(self) -> str:
+        """Start a cluster."""
+        made = self.client("emr").run_job_flow(
+            Name="cluster",
+            Instances={"KeepJobFlowAliveWhenNoSteps": True, "InstanceCount": 1},
+            LogUri="s3://logs/",
         )
-        output, _ = process.communicate()
-        done(process.returncode, output)
+        return str(made["JobFlowId"])
+
+    def steps(self) -> list[Any]:
+        from moto.emr.models import emr_backends
+
+        clusters = emr_backends["123456789012"]["us-east-1"].clusters
+        return [step for cluster in clusters.values() for step in cluster.steps]
+
+    def cancel(self, job: str) -> None:
+        (step,) = (each for each in self.steps() if each.id == job)
+        step.state = "CANCELLED"
+        step.last_state_change_reason = "Cancelled by user"
+        self.kill(job)
+
+    def lose(self, job: str) -> None:
+        from moto.emr.models import emr_backends
+
+        for cluster in emr_backends["123456789012"]["us-east-1"].clusters.values():
+            cluster.steps[:] = [step for step in cluster.steps if step.id != job]
+        self.kill(job)
+
+
+class EmrServerless(Amazon):
+    """An application of EMR Serverless."""
+
+    def make_application(self) -> str:
+        """Start an application."""
+        made = self.client("emr-serverless").create_application(
+            name="app", releaseLabel="emr-7.5.0", type="SPARK"
+        )
+        return str(made["applicationId"])
+
+    def start(self, run: Any) -> None:
+        driver = run.job_driver["sparkSubmit"]
+        run.state = "RUNNING"
+
+        def done(code: int, output: str) -> None:
+            if run.state == "RUNNING":
+                run.state = "SUCCESS" if code == 0 else "FAILED"
+                run.state_details = output[-200:] if code else None
+
+        options = shlex.split(driver.get("sparkSubmitParameters", ""))
+        self.run(run.id, driver["entryPoint"], driver["entryPointArguments"], options, done)
+
+    def job_runs(self) -> list[Any]:
+        return [run for runs in self._backend().job_runs.values() for run in runs]
+
+    def cancel(self, job: str) -> None:
+        (run,) = (each for each in self.job_runs() if each.id == job)
+        run.state, run.state_details = "CANCELLED", "Cancelled by user"
+        self.kill(job)
+
+    def lose(self, job: str) -> None:
+        for runs in self._backend().job_runs.values():
+            runs[:] = [run for run in runs if run.id != job]
+        self.kill(job)
+
+    def _backend(self) -> Any:
+        from moto.emrserverless.models import emrserverless_backends
+
+        return emrserverless_backends["123456789012"]["us-east-1"]
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """URL of moto in this process."""
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
 @pytest.fixture
-def amazon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, airflow_db: str) -> Any:
-    """Amazon with an empty bucket; the environment of this process leads there."""
-    pytest.importorskip("airflow.providers.amazon", reason="the extra emr is not installed")
-    from tests.engines.engine_contract import PASSWORD
+def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a bucket of moto, where the environment of this process leads."""
+    import boto3
+    import s3fs
 
-    folder = tmp_path / "amazon"
-    folder.mkdir()
-    amazon = Amazon(folder, {PASSWORD[0]: PASSWORD[1]})
-    for name, value in amazon.environment.items():
-        if name != PASSWORD[0]:
-            monkeypatch.setenv(name, value)
-    _steps_run(amazon, monkeypatch)
-    _job_runs_run(amazon, monkeypatch)
-    amazon.client("s3").create_bucket(Bucket=BUCKET)
-    yield amazon
-    amazon.stop()
+    for name, value in {"AWS_ENDPOINT_URL": moto, **CLIENT}.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    # Others of this process were made for another server, by the same arguments.
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield f"s3://{BUCKET}"
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
-def _steps_run(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
+def steps_run(emr: Emr, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let moto's EMR run steps by *emr*, and cancel them."""
     from moto.core.responses import ActionResult
-    from moto.emr.models import Cluster, Step
+    from moto.emr.models import Cluster
     from moto.emr.responses import ElasticMapReduceResponse
 
-    add = Cluster.add_steps
+    add: Callable[..., Any] = Cluster.add_steps
 
-    def add_steps(self: Cluster, steps: list[dict[str, Any]]) -> list[Step]:
+    def add_steps(self: Any, steps: Any) -> Any:
         added = add(self, steps)
         for step in added:
-            step.state = "RUNNING"
-            amazon.run(step, step.name, step.args[1:], _ends(step))
+            emr.add(step)
         return added
 
-    def cancel_steps(self: ElasticMapReduceResponse) -> ActionResult:
-        cluster = self.backend.clusters[self._get_param("ClusterId")]
+    def cancel_steps(self: Any) -> Any:
         wanted = self._get_param("StepIds")
-        for step in cluster.steps:
-            if step.id in wanted:
-                step.state = "CANCELLED"
-                amazon.kill(step.id)
+        for each in wanted:
+            emr.cancel(each)
         told = [{"StepId": each, "Status": "SUBMITTED"} for each in wanted]
         return ActionResult({"CancelStepsInfoList": told})
 
@@ -156,47 +193,33 @@ def _steps_run(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ElasticMapReduceResponse, "cancel_steps", cancel_steps, raising=False)
 
 
-def _ends(step: Any) -> Callable[..., None]:
-    def done(code: int, output: str) -> None:
-        if step.state == "RUNNING":
-            step.last_state_change_reason = None if code == 0 else f"exit code {code}"
-            step.state = "COMPLETED" if code == 0 else "FAILED"
+def job_runs_run(serverless: EmrServerless, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let moto's EMR Serverless run jobs by *serverless*, and cancel them."""
+    from moto.emrserverless.models import EMRServerlessBackend
 
-    return done
+    start: Callable[..., Any] = EMRServerlessBackend.start_job_run
+    cancel: Callable[..., Any] = EMRServerlessBackend.cancel_job_run
 
-
-def _job_runs_run(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
-    from moto.emrserverless.models import EMRServerlessBackend, JobRun
-
-    start, cancel = EMRServerlessBackend.start_job_run, EMRServerlessBackend.cancel_job_run
-
-    def start_job_run(self: EMRServerlessBackend, **given: Any) -> JobRun:
+    def start_job_run(self: Any, **given: Any) -> Any:
         for run in self.job_runs.get(given["application_id"], []):
             if run.client_token == given["client_token"]:
                 return run
         run = start(self, **given)
-        driver = given["job_driver"]["sparkSubmit"]
-        parameters = driver.get("sparkSubmitParameters", "").split()
-        words = [*parameters, driver["entryPoint"], *driver["entryPointArguments"]]
-        run.state = "RUNNING"
-        amazon.run(run, given["name"], words, _run_ends(run))
+        serverless.start(run)
         return run
 
-    def cancel_job_run(
-        self: EMRServerlessBackend, application_id: str, job_run_id: str
-    ) -> tuple[str, str]:
+    def cancel_job_run(self: Any, application_id: str, job_run_id: str) -> Any:
         told = cancel(self, application_id, job_run_id)
-        amazon.kill(job_run_id)
+        serverless.kill(job_run_id)
         return told
 
     monkeypatch.setattr(EMRServerlessBackend, "start_job_run", start_job_run)
     monkeypatch.setattr(EMRServerlessBackend, "cancel_job_run", cancel_job_run)
 
 
-def _run_ends(run: Any) -> Callable[..., None]:
-    def done(code: int, output: str) -> None:
-        if run.state == "RUNNING":
-            run.state_details = None if code == 0 else output.strip().splitlines()[-1]
-            run.state = "SUCCESS" if code == 0 else "FAILED"
-
-    return done
+def _program(words: list[str]) -> int:
+    """Return where the program is: options of spark-submit come with a value each."""
+    at = 0
+    while words[at].startswith("--"):
+        at += 2
+    return at

@@ -2,40 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engines.amazon import BUCKET, ROLE, Amazon, amazon  # noqa: F401 - a fixture
-from tests.engines.engine_contract import EngineContract
+pytest.importorskip("airflow.providers.amazon", reason="the extra emr is not installed")
+
+from tests.engines.amazon import ROLE, EmrServerless, job_runs_run
+from tests.engines.cloud_contract import CloudContract
+from tests.engines.engine_contract import PASSWORD
+
+pytest_plugins = ["tests.engines.amazon"]
 
 
-@pytest.fixture
-def application(amazon: Amazon) -> str:  # noqa: F811
-    """A started application."""
-    client = amazon.client("emr-serverless")
-    made = client.create_application(name="app", releaseLabel="emr-7.5.0", type="SPARK")
-    return str(made["applicationId"])
-
-
-class TestEmrServerless(EngineContract):
-    deferrable = "false"
+class TestEmrServerless(CloudContract):
+    type = "emr_serverless"
+    service = "EMR Serverless"
+    provider = "airflow.providers.amazon"
+    extra = "emr"
+    connection = "aws_conn_id"
+    ours = "client_request_token"
+    failed = "FAILED: the node went away in application "
 
     @pytest.fixture
-    def engine_store(self, amazon: Amazon) -> str:  # noqa: F811
-        return f"s3://{BUCKET}/store"
+    def cloud(
+        self, bucket: str, moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[EmrServerless]:
+        cloud = EmrServerless(tmp_path / "cloud", moto, dict([PASSWORD]))
+        job_runs_run(cloud, monkeypatch)
+        yield cloud
+        cloud.stop()
 
     @pytest.fixture
-    def engine(self, application: str) -> str:
+    def engine_store(self, bucket: str) -> str:
+        return f"{bucket}/store"
+
+    @pytest.fixture
+    def engine(self, cloud: EmrServerless) -> str:
         return f"""
 [engines.here]
 type = "emr_serverless"
-application_id = "{application}"
+application_id = "{cloud.make_application()}"
 execution_role_arn = "{ROLE}"
 waiter_delay = 1
-deferrable = {self.deferrable}
 """
 
+    def test_options_of_spark_reach_the_job_run(self, work: Any, cloud: EmrServerless) -> None:
+        work(
+            options={
+                "conf": {"spark": {"sql": {"shuffle.partitions": 8}}, "spark.note": "a b"},
+                "jars": ["s3://b/x.jar", "s3://b/y.jar"],
+                "py_files": "s3://b/z.zip",
+                "packages": "org.x:y:1",
+                "executor_memory": "4g",
+                "python": "/usr/bin/python3.11",
+                "job_driver": {"sparkSubmit": {"sparkSubmitParameters": "--class unused"}},
+            }
+        )
 
-class TestEmrServerlessDeferrable(TestEmrServerless):
-    deferrable = "true"
+        (run,) = cloud.job_runs()
+        driver = run.job_driver["sparkSubmit"]
+        assert run.name == "work.work"
+        assert driver["sparkSubmitParameters"] == (
+            "--class unused --conf spark.executor.memory=4g "
+            "--conf spark.pyspark.python=/usr/bin/python3.11 --conf spark.sql.shuffle.partitions=8 "
+            "--conf 'spark.note=a b' --jars s3://b/x.jar,s3://b/y.jar --py-files s3://b/z.zip "
+            "--packages org.x:y:1"
+        )
+        assert driver["entryPoint"].startswith("s3://dbnd-emr/store/_code/bootstrap-")
+        assert driver["entryPointArguments"] == [
+            "s3://dbnd-emr/store/_specs/flow/run-1/work/-1/1.json"
+        ]

@@ -16,13 +16,9 @@ def write(store: ArtifactStore, value: Any, format: str | None = None, **options
     return encoder.encode(value, "result", Output(format=format)(save_options=options))
 
 
-def read(
-    store: ArtifactStore, reference: Any, type_: Any, base: str = "/", **options: Any
-) -> Any:
+def read(store: ArtifactStore, reference: Any, type_: Any, base: str = "/", **options: Any) -> Any:
     """Load a reference, or a URI, as a task's parameter."""
-    return decoder(store).load(
-        reference, "x", type_, Parameter()(load_options=options), base
-    )
+    return decoder(store).load(reference, "x", type_, Parameter()(load_options=options), base)
 
 
 def decoder(store: ArtifactStore) -> Decoder:

@@ -13,7 +13,7 @@ from airflow_provider_dbnd.core.code.objects import vars_of
 from airflow_provider_dbnd.core.code.project import project_of
 from airflow_provider_dbnd.core.code.reach import Reach
 from airflow_provider_dbnd.core.digest import digest_of
-from airflow_provider_dbnd.exceptions import FingerprintError
+from airflow_provider_dbnd.exceptions import DbndError, FingerprintError
 
 #: Part of every digest; another one when the rules change.
 _RULES = "code 1"
@@ -60,7 +60,16 @@ def fingerprint(function: Callable[..., Any], *, declared: Sequence[str] = ()) -
     file = _file_of(function)
     project = project_of(file)
     reach = Reach(project)
-    reach.follow(function)
+    try:
+        reach.follow(function)
+    except DbndError:
+        raise
+    # The user's objects are looked into, and some raise when they are.
+    except Exception as exc:
+        raise FingerprintError(
+            f"{function!r} has no fingerprint: something it refers to cannot be looked into "
+            f"({type(exc).__name__}: {exc})."
+        ) from exc
     parts = reach.units.parts()
     if not parts:
         raise FingerprintError(

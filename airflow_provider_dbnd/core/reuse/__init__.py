@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_dbnd.core.reuse.attempt import duration, run_or_reuse
+from airflow_provider_dbnd.core.reuse.attempt import Foreseen, duration, foresee, run_or_reuse
 from airflow_provider_dbnd.core.reuse.policy import Reuse
 
-__all__ = ["Reuse", "duration", "run_or_reuse"]
+__all__ = ["Foreseen", "Reuse", "duration", "foresee", "run_or_reuse"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_dbnd.core.code import fingerprint
@@ -62,6 +62,34 @@ def run_or_reuse(
         except NotReusable as exc:
             log.info("not reusable: %s", exc)
             return run(spec)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Foreseen:
+    """What a run would do with a task: take the result of ``hit``, or run it for ``reasons``."""
+
+    hit: Manifest | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def foresee(
+    spec: TaskSpec, definition: Definition, *, option: Any = None, wanted: str | None = None
+) -> Foreseen:
+    """Return what :func:`run_or_reuse` would do now; nothing runs and nothing is written."""
+    policy = policy_of(option, wanted)
+    if policy.mode != "on":
+        return Foreseen(reasons=(f"reuse is {policy.mode} for this task",))
+    with scratch_folder() as scratch:
+        try:
+            code = fingerprint(definition.function, declared=policy.depends)
+            ticket = ticket_of(spec, definition, policy, code, scratch)
+        except (NotReusable, FingerprintError) as exc:
+            return Foreseen(reasons=(str(exc),))
+        found = find(spec.store, ticket, policy.ttl, scratch)
+        if isinstance(found, Manifest):
+            return Foreseen(hit=found)
+        changes = changed_parts(spec.store, spec.identity, ticket)
+        return Foreseen(reasons=(found.reason, *changes))
 
 
 def _earlier_try(
