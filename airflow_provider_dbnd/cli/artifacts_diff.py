@@ -36,7 +36,7 @@ def diff_artifacts(
         print_json({**sides, **difference.to_json()})
     else:
         print(f"- {_version_text(left)}\n+ {_version_text(right)}")
-        _print(difference)
+        print_difference(difference)
     return 0 if difference.same else 1
 
 
@@ -64,7 +64,9 @@ def _last_two(store: ArtifactStore, address: Address) -> tuple[Version, Version]
     )
 
 
-def _print(difference: Difference) -> None:
+def print_difference(difference: Difference) -> None:
+    """Print what differs between two versions."""
+    """Print what differs between two versions."""
     if difference.same:
         print("the same data")
         return
@@ -116,12 +118,13 @@ def _version_text(version: Version) -> str:
 
 def _texts(change: Change) -> list[str]:
     """Return both sides, short where that shows what differs."""
-    short = [_text(value, digits=6) for value in (change.before, change.after)]
-    return short if short[0] != short[1] else [_text(v) for v in (change.before, change.after)]
+    sides = (change.before, change.after)
+    short = [f"{value:.6g}" if isinstance(value, float) else _text(value) for value in sides]
+    return short if short[0] != short[1] else list(map(_text, sides))
 
 
-def _text(value: Any, digits: int = 17) -> str:
+def _text(value: Any) -> str:
     if value is MISSING:
         return "-"
-    text = f"{value:.{digits}g}" if isinstance(value, float) else str(to_json(value))
+    text = str(to_json(value))
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."

@@ -130,10 +130,7 @@ def resume(
     run_id: Annotated[str, typer.Argument(metavar="RUN", show_default=False)],
     *,
     assignments: Assignments = None,
-    store: Annotated[
-        Optional[str],
-        typer.Option("--store", metavar="URL", help="Its store.", show_default="as configured"),
-    ] = None,
+    store: Store = None,
 ) -> None:
     """Go on with a run of `dbnd run` from where it stopped.
 
@@ -143,6 +140,59 @@ def resume(
     from airflow_provider_dbnd.cli.resume import resume as resume_run
 
     raise typer.Exit(resume_run(run_id, store_url=store, assignments=assignments or []))
+
+
+@app.command()
+def replay(
+    pipeline: Annotated[str, typer.Argument(metavar="DAG", show_default=False)],
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN", help="Its id, or latest.", show_default=False)
+    ],
+    task: Annotated[str, typer.Argument(metavar="TASK[MAP]", show_default=False)],
+    *,
+    assignments: Assignments = None,
+    store: Store = None,
+    environment: Environment = None,
+    file: Annotated[
+        Optional[str],
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="The task's file.",
+            show_default="where it was, or found here",
+        ),
+    ] = None,
+    recorded_code: Annotated[
+        bool, typer.Option("--recorded-code", help="Run the code that travelled with the task.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--pdb", help="Debug where it fails.")] = False,
+    as_test: Annotated[
+        Optional[str],
+        typer.Option(
+            "--as-test", metavar="FILE", help="Write a pytest case instead.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Run a recorded task again, here, on its recorded inputs, and say what differs.
+
+    Needs the store alone. Exits with 0 where everything is as recorded, else with 1.
+    """
+    from airflow_provider_dbnd.cli.replay import replay as replay_task
+
+    raise typer.Exit(
+        replay_task(
+            pipeline,
+            run_id,
+            task,
+            store_url=store,
+            file=file,
+            recorded_code=recorded_code,
+            assignments=assignments or [],
+            environment=environment,
+            debug=debug,
+            as_test=as_test,
+        )
+    )
 
 
 @app.command()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_dbnd.core.diff import Change, ColumnChange, Difference
+from airflow_provider_dbnd.core.formats.canonical import logical_type
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import ParameterError
@@ -82,7 +83,7 @@ def _difference(left: _Side, right: _Side, cells: _Cells, **rows: Any) -> Differ
                 changed = cells.counts.get(name, 0)
                 columns.append(ColumnChange(name=name, cells=changed, statistics=statistics))
     found = schema or columns or any(rows.values())
-    note = None if found else "all values are equal; index, dtypes or metadata differ"
+    note = None if found else "all values are equal; order, index, dtypes or metadata differ"
     return Difference(
         kind="table",
         rows=(left.rows, right.rows),
@@ -149,8 +150,7 @@ class _Statistics:
         self.nulls += array.null_count
         if pa.types.is_floating(array.type):
             array = array.filter(pc.invert(pc.is_nan(array)))
-        array = array.drop_null()
-        if not len(array):
+        if array.null_count == len(array):
             return
         try:
             bounds = pc.min_max(array).as_py()
@@ -162,7 +162,7 @@ class _Statistics:
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             total = pc.sum(array.cast(pa.float64(), safe=False)).as_py()
             self.total = (self.total or 0.0) + total
-            self.count += len(array)
+            self.count += len(array) - array.null_count
 
     @property
     def mean(self) -> float | None:
@@ -194,7 +194,7 @@ class _Side:
             return None
         self.rows += batch.num_rows
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            self.types.setdefault(name, str(batch.schema.field(name).type))
+            self.types.setdefault(name, logical_type(batch.schema.field(name).type))
             self.columns.setdefault(name, _Statistics()).add(_plain(column))
         return batch
 
@@ -247,16 +247,25 @@ def _key_text(table: Any, keys: Sequence[str], row: int) -> str:
 
 
 def _plain(column: Any) -> Any:
-    """Return a column without dictionary encoding, in one piece."""
+    """Return a column in one piece, without dictionary, text and bytes in the form that computes."""
     import pyarrow as pa
 
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-        if isinstance(column, pa.ChunkedArray):  # an empty one, in older pyarrow
-            column = (
-                pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-            )
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_dictionary(column.type):
+        return _computable(column.dictionary).take(column.indices)
+    return _computable(column)
+
+
+def _computable(array: Any) -> Any:
+    """Return text and bytes with large offsets: no kernel takes the views that polars hands out."""
+    import pyarrow as pa
+
+    if array.type in (pa.string(), pa.string_view()):
+        return array.cast(pa.large_string())
+    if array.type in (pa.binary(), pa.binary_view()):
+        return array.cast(pa.large_binary())
+    return array
 
 
 def _unequal(left: Any, right: Any) -> Any:

@@ -126,6 +126,12 @@ def reuse_result(spec: TaskSpec, definition: Definition, found: Manifest) -> Man
         return _Run(spec, definition, scratch).reuse(found)
 
 
+def arguments_in_memory(spec: TaskSpec, definition: Definition) -> dict[str, Any]:
+    """Return what the function of *spec* would be called with; nothing runs and nothing is written."""
+    with scratch_folder() as scratch:
+        return _Run(spec, definition, scratch).arguments()
+
+
 class _Run:
     """The steps of one attempt, and what they leave for the manifest."""
 
@@ -181,14 +187,17 @@ class _Run:
         log.info("manifest: %s", write_manifest(self.spec.store, manifest))
         return manifest
 
-    def _call(self) -> Any:
+    def arguments(self) -> dict[str, Any]:
         inputs = self.definition.signature.inputs
         for name, value in self.spec.arguments.items():
             self._loaded[name] = self._load(
                 inputs[name], value_of_run(self.spec.identity, inputs[name], value)
             )
         injected = {name: session() for name in self.definition.signature.injected}
-        args, kwargs = self.definition.signature.spread({**self._loaded, **injected})
+        return {**self._loaded, **injected}
+
+    def _call(self) -> Any:
+        args, kwargs = self.definition.signature.spread(self.arguments())
         return self.definition.function(*args, **kwargs)
 
     def _record(self, spec: Input, value: Value) -> bool:
@@ -344,6 +353,8 @@ def _function_record(function: Callable[..., Any]) -> Mapping[str, Any]:
         "module": function.__module__,
         "name": function.__qualname__,
         "file": os.path.basename(function.__code__.co_filename),
+        # Where code travelled to is gone when the job is.
+        "path": None if "DBND_PROJECT" in os.environ else function.__code__.co_filename,
         "line": function.__code__.co_firstlineno,
         "source": _source_digest(function),
     }

@@ -40,6 +40,7 @@ from airflow_provider_dbnd.core.travel import Packer, unpack
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
+    CodeDeliveryError,
     EngineError,
     VersionMismatchError,
 )
@@ -221,6 +222,19 @@ def read_failure(store: ArtifactStore, job: Job) -> str | None:
         raise ArtifactCorruptedError(
             f"{store.uri(job.failure)} cannot be read: {type(exc).__name__}: {exc}."
         ) from exc
+
+
+def spec_of(store: ArtifactStore, manifest: Manifest) -> dict[str, Any]:
+    """Return the spec that an attempt on an engine was made from."""
+    identity = manifest.identity
+    where = key(SPECS, *_place(identity), f"{identity.try_number}.json")
+    if not store.exists(where):
+        raise CodeDeliveryError(
+            f"the code of task {identity.task_id!r} in run {identity.run_id!r} was not recorded: it ran in "
+            "its worker. Code is recorded where it travels to an engine."
+        )
+    document: dict[str, Any] = json.loads(store.get_bytes(where))
+    return document
 
 
 def remember(store: ArtifactStore, identity: Identity, job: Job) -> None:

@@ -107,12 +107,17 @@ class ArtifactStore:
     :param url: ``file:///...`` or a path, ``s3://[conn_id@]bucket/...``, ``gs://``, ``abfs://``,
         ``webhdfs://``, ``hdfs://``, ``memory://name``.
     :param storage_options: fsspec options by scheme, over those of connection and environment.
+    :param trusts: URLs of other stores whose objects were written by this package as well.
     """
 
     key = staticmethod(key)
 
     def __init__(
-        self, url: str, *, storage_options: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        url: str,
+        *,
+        storage_options: Mapping[str, Mapping[str, Any]] | None = None,
+        trusts: Sequence[str] = (),
     ) -> None:
         where = parse(absolute(url, os.getcwd()))
         if where.scheme != "file" and not (where.host or where.path.strip("/")):
@@ -122,6 +127,7 @@ class ArtifactStore:
             )
         self.url = str(where).rstrip("/")
         self.medium: Literal["local", "remote"] = "local" if where.scheme == "file" else "remote"
+        self._trusted = tuple(f"{each.rstrip('/')}/" for each in (self.url, *trusts))
         self._options = check_storage_options(storage_options)
         self._root = where.path.rstrip("/")
         self._filesystems: dict[tuple[object, ...], tuple[Any, float]] = {}
@@ -142,6 +148,10 @@ class ArtifactStore:
         if not all(map(_PART.fullmatch, key.split("/"))):
             raise ValueError(f"{key!r} is not a key; make one of names with ArtifactStore.key()")
         return f"{self.url}/{key}"
+
+    def wrote(self, uri: str) -> bool:
+        """Tell whether the object at *uri* is of this store, or of one that it trusts."""
+        return uri.startswith(self._trusted)
 
     @contextlib.contextmanager
     def staging(self, suffix: str = "") -> Iterator[str]:

@@ -255,9 +255,7 @@ class Decoder:
         Our store holds one only where a producer declared ``output.pickle``, and its checksum was
         verified against the reference.
         """
-        return declaration.format in formats.PICKLES or artifact.uri.startswith(
-            f"{self.store.url.rstrip('/')}/"
-        )
+        return declaration.format in formats.PICKLES or self.store.wrote(artifact.uri)
 
     def _uri(self, uri: str, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
         if formats.is_spark_frame(wanted):

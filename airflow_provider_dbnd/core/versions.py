@@ -166,10 +166,7 @@ def load(
 
 def find(store: ArtifactStore, address: Address, chosen: Selector) -> dict[str, Version]:
     """Return the versions of the outputs that *address* names, by output."""
-    if address.task is None:
-        raise ParameterError(
-            f"{str(address)!r} names a pipeline: expected PIPELINE/TASK or PIPELINE/TASK/OUTPUT."
-        )
+    _task_of(address)
     if chosen.tag is not None:
         from airflow_provider_dbnd.core.tags import tagged
 
@@ -281,8 +278,7 @@ def find_dates(
 
 def task_entries(store: ArtifactStore, address: Address) -> list[Entry]:
     """Return the manifests of a task in all runs, unread; an error where there are none."""
-    assert address.task is not None
-    wanted = key(address.task)
+    wanted = key(_task_of(address))
     tasks: set[str] = set()
     found = []
     for entry in entries(store, key(RUNS, address.pipeline)):
@@ -294,7 +290,7 @@ def task_entries(store: ArtifactStore, address: Address) -> list[Entry]:
     if not found:
         raise ArtifactNotFoundError(
             f"Pipeline {address.pipeline!r} has no task {address.task!r} in {store.url}"
-            f"{did_you_mean(address.task, map(readable, tasks))}"
+            f"{did_you_mean(_task_of(address), map(readable, tasks))}"
         )
     if address.index is None:
         return found
@@ -455,9 +451,16 @@ def _whole(found: Mapping[str, Version], type_: Any, load_options: Mapping[str, 
     return next(iter(values.values())) if len(values) == 1 else values
 
 
+def _task_of(address: Address) -> str:
+    if address.task is None:
+        raise ParameterError(
+            f"{str(address)!r} names a pipeline: expected PIPELINE/TASK or PIPELINE/TASK/OUTPUT."
+        )
+    return address.task
+
+
 def _of_run(store: ArtifactStore, address: Address, run_id: str) -> list[Manifest]:
-    assert address.task is not None
-    manifests = last_attempts(store, address.pipeline, run_id, address.task)
+    manifests = last_attempts(store, address.pipeline, run_id, _task_of(address))
     if address.index is not None:
         chosen = [m for m in manifests if m.identity.map_index == address.index]
         if not chosen:

@@ -93,7 +93,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         return False
 
     def tidy(self) -> None:
-        """Remove what is left of a job that ended while no worker watched it."""
+        """Remove what is left of the job of an earlier try that nobody waits for any more."""
 
     def execute(self, context: Any) -> Any:
         """Run the function elsewhere; its results are in the store, references go to XCom."""
@@ -104,7 +104,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
 
         manifest = self.reusing(spec, run)
         if manifest.reuse.get("hit"):
-            forget(spec.store, spec.identity)  # what an earlier try sent is not waited for any more
+            self._leave(spec)
         return self.push_outputs(context, self.finished(context, spec, manifest))
 
     def resumed(self, context: Any, resume: Any) -> Any:
@@ -168,6 +168,14 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         if manifest.status == "failed":
             raise _failure(manifest, self.external_id()) from None
         return manifest
+
+    def _leave(self, spec: TaskSpec) -> None:
+        """Forget what an earlier try sent: there is a result without it."""
+        earlier = recall(spec.store, spec.identity)
+        if earlier is not None:
+            self._sent, self._job = spec, earlier
+            self.tidy()
+            forget(spec.store, spec.identity)
 
     def on_kill(self) -> None:
         """Kill the job; the next try sends another."""

@@ -317,7 +317,7 @@ def test_the_same_file_by_another_name_is_the_same(tmp_path: Path) -> None:
     main = (
         "import runpy, sys; sys.path.insert(0, '.')\n"
         "from airflow_provider_dbnd.core.code import fingerprint\n"
-        f"print(fingerprint(runpy.run_path('flow.py', run_name=NAME)['run']).digest)"
+        "print(fingerprint(runpy.run_path('flow.py', run_name=NAME)['run']).digest)"
     )
 
     for name in ("__main__", "unusual_prefix_0a1b_flow"):

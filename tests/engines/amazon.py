@@ -9,7 +9,11 @@ program is downloaded first, as EMRFS would do.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import logging
 import shlex
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,6 @@ import pytest
 
 from tests.engines.cloud import Cloud
 
-BUCKET = "dbnd-emr"
 ROLE = "arn:aws:iam::123456789012:role/job"
 CLIENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -30,9 +33,9 @@ CLIENT = {
 class Amazon(Cloud):
     """S3 at ``url``."""
 
-    def __init__(self, folder: Path, url: str, environment: Mapping[str, str]) -> None:
-        super().__init__(folder, {"AWS_ENDPOINT_URL": url, **CLIENT, **environment})
-        self.url = url
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.url = moto()
+        super().__init__(folder, {"AWS_ENDPOINT_URL": self.url, **CLIENT, **environment})
 
     def client(self, name: str) -> Any:
         """Return boto's client of a service."""
@@ -78,10 +81,12 @@ class Emr(Amazon):
         return str(made["JobFlowId"])
 
     def steps(self) -> list[Any]:
+        """Return the steps of this test, the oldest first."""
         from moto.emr.models import emr_backends
 
         clusters = emr_backends["123456789012"]["us-east-1"].clusters
-        return [step for cluster in clusters.values() for step in cluster.steps]
+        steps = [step for cluster in clusters.values() for step in cluster.steps]
+        return [step for step in steps if step.id in self.jobs]
 
     def cancel(self, job: str) -> None:
         (step,) = (each for each in self.steps() if each.id == job)
@@ -120,7 +125,9 @@ class EmrServerless(Amazon):
         self.run(run.id, driver["entryPoint"], driver["entryPointArguments"], options, done)
 
     def job_runs(self) -> list[Any]:
-        return [run for runs in self._backend().job_runs.values() for run in runs]
+        """Return the job runs of this test, the oldest first."""
+        runs = [run for runs in self._backend().job_runs.values() for run in runs]
+        return [run for run in runs if run.id in self.jobs]
 
     def cancel(self, job: str) -> None:
         (run,) = (each for each in self.job_runs() if each.id == job)
@@ -138,34 +145,40 @@ class EmrServerless(Amazon):
         return emrserverless_backends["123456789012"]["us-east-1"]
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    """URL of moto in this process."""
-    import logging
-
+@functools.cache
+def moto() -> str:
+    """Start moto in this process, for as long as it lasts, and return its URL."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    atexit.register(server.stop)
     host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    return f"http://{host}:{port}"
 
 
-@pytest.fixture
-def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of a bucket of moto, where the environment of this process leads."""
-    import boto3
-    import s3fs
+class InBucket:
+    """Tests whose store is a bucket of moto."""
 
-    for name, value in {"AWS_ENDPOINT_URL": moto, **CLIENT}.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
-    # Others of this process were made for another server, by the same arguments.
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield f"s3://{BUCKET}"
-    s3fs.S3FileSystem.clear_instance_cache()
+    @pytest.fixture
+    def bucket(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+        """URL of a bucket, where the environment of this process leads."""
+        import boto3
+        import s3fs
+
+        for name, value in {"AWS_ENDPOINT_URL": moto(), **CLIENT}.items():
+            monkeypatch.setenv(name, value)
+        name = f"dbnd-{uuid.uuid4().hex[:8]}"
+        boto3.client("s3").create_bucket(Bucket=name)
+        # Others of this process were made for another server, by the same arguments.
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield f"s3://{name}"
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    @pytest.fixture
+    def engine_store(self, bucket: str) -> str:
+        return f"{bucket}/store"
 
 
 def steps_run(emr: Emr, monkeypatch: pytest.MonkeyPatch) -> None:

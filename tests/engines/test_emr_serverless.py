@@ -10,14 +10,12 @@ import pytest
 
 pytest.importorskip("airflow.providers.amazon", reason="the extra emr is not installed")
 
-from tests.engines.amazon import ROLE, EmrServerless, job_runs_run
+from tests.engines.amazon import ROLE, EmrServerless, InBucket, job_runs_run
 from tests.engines.cloud_contract import CloudContract
 from tests.engines.engine_contract import PASSWORD
 
-pytest_plugins = ["tests.engines.amazon"]
 
-
-class TestEmrServerless(CloudContract):
+class TestEmrServerless(InBucket, CloudContract):
     type = "emr_serverless"
     service = "EMR Serverless"
     provider = "airflow.providers.amazon"
@@ -28,28 +26,26 @@ class TestEmrServerless(CloudContract):
 
     @pytest.fixture
     def cloud(
-        self, bucket: str, moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[EmrServerless]:
-        cloud = EmrServerless(tmp_path / "cloud", moto, dict([PASSWORD]))
+        cloud = EmrServerless(tmp_path / "cloud", dict([PASSWORD]))
         job_runs_run(cloud, monkeypatch)
         yield cloud
         cloud.stop()
 
     @pytest.fixture
-    def engine_store(self, bucket: str) -> str:
-        return f"{bucket}/store"
-
-    @pytest.fixture
-    def engine(self, cloud: EmrServerless) -> str:
+    def engine(self, cloud: EmrServerless, deferrable: bool) -> str:
         return f"""
 [engines.here]
 type = "emr_serverless"
 application_id = "{cloud.make_application()}"
 execution_role_arn = "{ROLE}"
 waiter_delay = 1
+deferrable = {str(deferrable).lower()}
 """
 
-    def test_options_of_spark_reach_the_job_run(self, work: Any, cloud: EmrServerless) -> None:
+    def test_options_of_spark_reach_the_job_run(self, work: Any, cloud: EmrServerless, bucket: str
+    ) -> None:
         work(
             options={
                 "conf": {"spark": {"sql": {"shuffle.partitions": 8}}, "spark.note": "a b"},
@@ -58,7 +54,7 @@ waiter_delay = 1
                 "packages": "org.x:y:1",
                 "executor_memory": "4g",
                 "python": "/usr/bin/python3.11",
-                "job_driver": {"sparkSubmit": {"sparkSubmitParameters": "--class unused"}},
+                "job_driver": {"sparkSubmit": {"sparkSubmitParameters": "--verbose yes"}},
             }
         )
 
@@ -66,12 +62,12 @@ waiter_delay = 1
         driver = run.job_driver["sparkSubmit"]
         assert run.name == "work.work"
         assert driver["sparkSubmitParameters"] == (
-            "--class unused --conf spark.executor.memory=4g "
+            "--verbose yes --conf spark.executor.memory=4g "
             "--conf spark.pyspark.python=/usr/bin/python3.11 --conf spark.sql.shuffle.partitions=8 "
             "--conf 'spark.note=a b' --jars s3://b/x.jar,s3://b/y.jar --py-files s3://b/z.zip "
             "--packages org.x:y:1"
         )
-        assert driver["entryPoint"].startswith("s3://dbnd-emr/store/_code/bootstrap-")
+        assert driver["entryPoint"].startswith(f"{bucket}/store/_code/bootstrap-")
         assert driver["entryPointArguments"] == [
-            "s3://dbnd-emr/store/_specs/flow/run-1/work/-1/1.json"
+            f"{bucket}/store/_specs/flow/run-1/work/-1/1.json"
         ]

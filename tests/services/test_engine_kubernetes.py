@@ -27,8 +27,17 @@ class Cluster:
     bare: str
     no_python: str
 
+    @property
+    def credentials(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": "AK",
+            "AWS_SECRET_ACCESS_KEY": "SK",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL_S3": self.s3,
+        }
+
     def table(self, **more: str) -> str:
-        """Return the engine's table of dbnd.toml, and how to reach the bucket."""
+        """Return the engine's table of dbnd.toml."""
         lines = {
             "type": '"kubernetes"',
             "config_file": f'"{self.config}"',
@@ -42,9 +51,7 @@ class Cluster:
             **more,
         }
         text = "\n".join(f"{name} = {value}" for name, value in lines.items())
-        return (
-            f'[engines.here]\n{text}\n[storage_options.s3]\nclient_kwargs = {{ endpoint_url = "{self.s3}" }}\n'
-        )
+        return f"[engines.here]\n{text}\n"
 
     def pods(self, **labels: str) -> list[Any]:
         """Return the pods of tasks."""
@@ -88,7 +95,7 @@ def cluster() -> Iterator[Cluster]:
     ).create_bucket(Bucket=name)
     api.create_namespace({"metadata": {"name": name}})
     made = Cluster(config, api, name, s3, name, *images)
-    made.secret("aws", AWS_ACCESS_KEY_ID="AK", AWS_SECRET_ACCESS_KEY="SK", AWS_DEFAULT_REGION="us-east-1")
+    made.secret("aws", **made.credentials)
     made.secret("login", password=PASSWORD[1])
     for _ in range(100):
         if any(each.metadata.name == "default" for each in api.list_namespaced_service_account(name).items):
@@ -99,11 +106,10 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def credentials(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's own way into the bucket."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in cluster.credentials.items():
+        monkeypatch.setenv(name, value)
 
 
 class OnKubernetes(EngineContract):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -116,9 +115,9 @@ def flow(n: int = 1000):
 TOTAL = 2_498_500
 
 
-def outputs(store: str, run_id: str, **options: Any) -> dict[str, Any]:
+def outputs(store: str, run_id: str) -> dict[str, Any]:
     """Return the only output of each task of a run of the flow."""
-    attempts = attempts_of_run(ArtifactStore(store, **options), "flow", run_id)
+    attempts = list(attempts_of_run(ArtifactStore(store), "flow", run_id))
     assert {m.status for m in attempts} == {"success"}
     return {m.identity.task_id: next(iter(m.outputs.values())) for m in attempts}
 
@@ -406,6 +405,3 @@ def test_a_worker_without_spark_submit_is_told_so(failing: Any) -> None:
     engine = table("local[1]").replace("/bin/spark-submit", "/bin/no-spark-submit")
 
     assert "no-spark-submit' is not on the worker's PATH" in failing(engine)
-
-
-_ = shutil

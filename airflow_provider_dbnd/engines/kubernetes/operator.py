@@ -80,6 +80,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
 
     _store: ArtifactStore | None = None
     _task_instance: Any = None
+    _operates = False
     _look: LastLook | None = None
     _reason: Reason | None = None
     _name_of_pod: tuple[str, str] | None = None
@@ -134,7 +135,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
                 KubernetesPodOperator.trigger_reentry(self, context, event)
 
         # A pod that ended before the task could defer is looked after at once, within launch().
-        return resume() if self._task_instance is not None else self.resumed(context, resume)
+        return resume() if self._operates else self.resumed(context, resume)
 
     def job_id(self) -> str:
         """Return the pod's namespace and name."""
@@ -148,6 +149,10 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         found = reason_of_pod(self._look) if self._look is not None else None
         self._reason = found or reason_of_error(error)
         return self._reason.text
+
+    def may_go_on(self) -> bool:
+        """Tell whether the pod may run still: it was made, and now the cluster does not answer."""
+        return self._reason is not None and self._pod_name() is not None and self._look is None
 
     def tidy(self) -> None:
         """Delete the pod whose result was taken without it, unless pods are kept."""
@@ -210,10 +215,11 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         """Let KubernetesPodOperator work: what it would push is its sidecar's."""
         self._task_instance = context["ti"]
         pushes, self.do_xcom_push = self.do_xcom_push, False
+        self._operates = True
         try:
             yield
         finally:
-            self.do_xcom_push = pushes
+            self.do_xcom_push, self._operates = pushes, False
 
     def _file(self, option: str) -> str:
         """Return the path of a file that an option names; relative ones start where dbnd.toml is."""

@@ -1,0 +1,220 @@
+"""`dbnd replay`, `resume` and `why`: recorded attempts again, stopped runs on, and what would run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SOURCE = """
+from typing import Annotated
+from pandas import DataFrame
+from airflow_provider_dbnd import log_metric, output, parameter, pipeline, task
+
+@task
+def double(n: int) -> int:
+    return 2 * n
+
+@task
+def make(raw: DataFrame, n: int = 30) -> DataFrame:
+    return raw.head(n)
+
+@task
+def total(rows: DataFrame, factor: int = 1) -> Annotated[float, output(path="{store}/total.json")]:
+    log_metric("rows", len(rows))
+    return float(rows["x"].sum()) * factor
+
+@task
+def login(password: Annotated[str, parameter(hidden=True)]) -> int:
+    return len(password)
+
+@pipeline
+def sums(raw: DataFrame = "raw.csv", password: Annotated[str, parameter(hidden=True)] = "swordfish"):
+    login(password)
+    double.expand(n=[1, 2, 3])
+    return total(make(raw))
+"""
+
+
+class Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "raw.csv").write_text("x\n" + "\n".join(map(str, range(50))) + "\n")
+        self.edit()
+
+    def edit(self, old: str = "", new: str = "") -> None:
+        (self.path / "sums.py").write_text(SOURCE.replace(old, new) if old else SOURCE)
+
+    def dbnd(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow_provider_dbnd.cli", *arguments],
+            cwd=self.path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def stored(self) -> dict[str, bytes]:
+        files = (self.path / ".dbnd" / "store").rglob("*")
+        return {str(f): f.read_bytes() for f in files if f.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    for name in [n for n in os.environ if n.startswith("DBND")]:
+        monkeypatch.delenv(name)
+    made = Folder(tmp_path)
+    made.dbnd("run", "sums.py:sums", "--run-id", "r1", "-q")
+    return made
+
+
+def test_the_same_code_on_the_same_inputs_gives_what_is_recorded_and_touches_nothing(
+    folder: Folder,
+) -> None:
+    before = folder.stored()
+
+    for task in ("make", "total", "double[1]"):
+        assert "as recorded" in folder.dbnd("replay", "sums", "r1", task)
+
+    assert folder.stored() == before
+
+
+def test_changed_code_shows_which_outputs_and_metrics_differ(folder: Folder) -> None:
+    folder.edit("len(rows))", "len(rows) + 1)")
+    said = folder.dbnd("replay", "sums", "r1", "total", code=1)
+    assert "metric rows: recorded 30, now 31" in said
+    assert "result: as recorded" in said
+
+    folder.edit("raw.head(n)", "raw.head(n).assign(x=raw['x'] + 1)")
+    said = folder.dbnd("replay", "sums", "r1", "make", code=1)
+    assert "result: differs" in said
+    assert "30 cells" in said or "x" in said
+
+
+def test_values_are_overridden_by_set(folder: Folder) -> None:
+    said = folder.dbnd("replay", "sums", "r1", "total", "--set", "factor=2", code=1)
+
+    assert "435.0  870.0" in said
+
+
+def test_an_input_file_that_changed_since_is_refused_and_can_be_set(folder: Folder) -> None:
+    (folder.path / "raw.csv").write_text("x\n1\n")
+
+    said = folder.dbnd("replay", "sums", "r1", "make", code=2)
+    assert "changed since that run: expected blake3:" in said
+    assert "differs" in folder.dbnd("replay", "sums", "r1", "make", "--set", "raw=raw.csv", code=1)
+
+
+def test_a_hidden_value_is_asked_for(folder: Folder) -> None:
+    said = folder.dbnd("replay", "sums", "r1", "login", code=2)
+    assert "hidden, so its value was not recorded" in said
+
+    said = folder.dbnd("replay", "sums", "r1", "login", "--set", "password=swordfish")
+    assert "as recorded" in said
+
+
+def test_a_failure_is_compared_with_the_recorded_one(folder: Folder) -> None:
+    folder.edit("return float", "raise ValueError('bad day')\n    return float")
+    folder.dbnd("run", "sums.py:sums", "--run-id", "r2", "-q", code=1)
+
+    assert "status: failed as recorded" in folder.dbnd("replay", "sums", "r2", "total")
+    folder.edit()
+    assert "status: recorded failed, now success" in folder.dbnd(
+        "replay", "sums", "r2", "total", code=1
+    )
+
+
+def test_the_code_of_a_task_that_ran_in_its_worker_was_not_recorded(folder: Folder) -> None:
+    said = folder.dbnd("replay", "sums", "r1", "total", "--recorded-code", code=2)
+
+    assert "was not recorded: it ran in its worker" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sums", "r1", "totl"), "did you mean 'total'?"),
+        (("sums", "r9", "total"), "r9"),
+        (("sums", "r1", "double"), "name one of its 3 instances, such as double[0]"),
+        (("sums", "r1", "double[7]"), "no instance 7"),
+        (("sums", "r1", "total", "--file", "nowhere.py"), "No such file: nowhere.py"),
+        (("sums", "r1", "total", "--set", "facto=2"), "did you mean 'factor'?"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    folder: Folder, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in folder.dbnd("replay", *arguments, code=2)
+
+
+def test_a_task_becomes_a_pytest_case_on_small_inputs(folder: Folder) -> None:
+    folder.dbnd("replay", "sums", "r1", "total", "--as-test", "test_total.py")
+    run = [sys.executable, "-m", "pytest", "-q", "test_total.py", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    assert subprocess.run(run, cwd=folder.path, env=environment).returncode == 0
+    import pandas
+
+    assert len(pandas.read_parquet(folder.path / "test_total_data" / "rows.parquet")) == 20
+    folder.edit("* factor", "* factor + 1")
+    assert subprocess.run(run, cwd=folder.path, env=environment).returncode == 1
+    assert "exists" in folder.dbnd(
+        "replay", "sums", "r1", "total", "--as-test", "test_total.py", code=2
+    )
+
+
+def test_a_failed_run_goes_on_from_where_it_stopped(folder: Folder) -> None:
+    folder.edit("return float", "raise ValueError('bad day')\n    return float")
+    folder.dbnd("run", "sums.py:sums", "--set", "make.n=7", "--run-id", "r3", "-q", code=1)
+    folder.edit()
+
+    said = folder.dbnd("resume", "r3")
+
+    assert "make: reused from run r3" in said
+    assert "total.result = 21.0" in said
+    assert "total: reused" not in said
+
+
+def test_resuming_runs_again_what_changed_since(folder: Folder) -> None:
+    folder.edit("return float", "raise ValueError('bad day')\n    return float")
+    folder.dbnd("run", "sums.py:sums", "--run-id", "r4", "-q", code=1)
+    folder.edit("raw.head(n)", "raw.head(n + 1)")
+
+    said = folder.dbnd("resume", "r4")
+
+    assert "make: reused" not in said
+    assert "total.result = 465.0" in said
+
+
+def test_a_run_that_is_none_is_named(folder: Folder) -> None:
+    assert "did you mean 'r1'?" in folder.dbnd("resume", "r11", code=2)
+
+
+def test_hidden_values_are_not_kept_for_resuming(folder: Folder) -> None:
+    folder.dbnd("run", "sums.py:sums", "--set", "password=kraken-7", "--run-id", "r5", "-q")
+
+    assert not [name for name, data in folder.stored().items() if b"kraken" in data]
+
+
+def test_why_tells_what_would_be_reused_and_which_part_changed(folder: Folder) -> None:
+    assert "total: would run, reuse is off for this task" in folder.dbnd("why", "sums.py:sums")
+    folder.dbnd("run", "sums.py:sums", "--reuse", "--run-id", "r6", "-q")
+    on = ("why", "sums.py:sums", "--set", "reuse=on")
+    before = folder.stored()
+
+    assert "total: would be reused from run r6" in folder.dbnd(*on)
+    said = folder.dbnd(*on, "--set", "total.factor=3")
+    assert "total: would run, no result with this key" in said
+    assert 'parameter factor: {"value": ["int", 1]} -> {"value": ["int", 3]}' in said
+    folder.edit("raw.head(n)", "raw.head(n)[::1]")
+    said = folder.dbnd(*on)
+    assert "code sums.make: " in said
+    assert "total: would run, what it depends on would run" in said
+    assert folder.stored() == before
