@@ -37,7 +37,7 @@ def list_artifacts(
     if as_json:
         print_json([{**document(v), "tags": held[_place(v)]} for v in versions])
     elif versions:
-        head = ["output", "type", "rows", "bytes", "digest", "run", "made", "tags"]
+        head = ["output", "type", "rows", "size", "digest", "run", "made", "tags"]
         rows = [
             [str(v.address), *_columns(v), v.run_id, time_text(v.ended), _tags_text(held, v)]
             for v in versions
@@ -76,7 +76,7 @@ def show_history(store: ArtifactStore, name: str, *, limit: int, as_json: bool) 
     if as_json:
         print_json([{**document(v), "changed": new, "tags": _tags_on(held, v)} for v, new in rows])
         return 0
-    head = ["run", "made", "partition", "type", "rows", "bytes", "digest", "", "tags"]
+    head = ["run", "made", "partition", "type", "rows", "size", "digest", "", "tags"]
     print_rows(
         [
             head,
@@ -279,7 +279,7 @@ def _reader_text(reader: Reader, version: Version) -> str:
 
 def _columns(version: Version) -> list[str]:
     rows = "" if version.rows is None else str(version.rows)
-    size = "" if version.size is None else f"{version.size:,}"
+    size = "" if version.size is None else f"{version.size:,} bytes"
     return [version.type, rows, size, version.digest[:_DIGEST]]
 
 

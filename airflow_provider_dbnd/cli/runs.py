@@ -18,7 +18,7 @@ _METRICS = 3
 
 
 def list_runs(store: ArtifactStore, pipeline: str | None, *, limit: int, as_json: bool) -> int:
-    """Print the newest runs, of one pipeline or of all, the last written first."""
+    """Print the newest runs, of one pipeline or of all, the one that ended last first."""
     runs = recent_runs(store, pipeline, limit=limit)
     if as_json:
         print_json([_document(run) for run in runs])

@@ -330,16 +330,18 @@ def latest_successful(
 
 
 def recent_runs(store: ArtifactStore, pipeline: str | None = None, *, limit: int) -> list[Run]:
-    """Return the newest runs, of one pipeline or of all, the last written first.
+    """Return the newest runs, of one pipeline or of all, the one that ended last first.
 
-    Only the manifests of these are read; one that is damaged is named in a warning.
+    The store's times choose them, and only their manifests are read; one that is damaged is named
+    in a warning.
     """
     newest = newest_runs(store, pipeline)[:limit]
     found = chain.from_iterable(entries(store, run.prefix) for run in newest)
     manifests: dict[str, list[Manifest]] = {run.prefix: [] for run in newest}
     for entry, manifest in read_all(store, found, skip_damaged=True):
         manifests[entry.run_prefix].append(manifest)
-    return [Run._of(store, each) for each in manifests.values() if each]
+    runs = [Run._of(store, each) for each in manifests.values() if each]
+    return sorted(runs, key=lambda run: run.ended, reverse=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -104,7 +104,7 @@ class EmrServerlessTask(CloudSparkTask, EmrServerlessStartJobOperator):
 
     def execute_complete(self, context: Any, event: dict[str, Any] | None = None) -> Any:
         """Take the result of a job run that has ended."""
-        return self.resumed(context, lambda: self._complete(context, event))
+        return self.resumed(context, lambda: _check(event))
 
     def state(self, job: str) -> State:
         """Ask EMR Serverless for a job run."""
@@ -126,8 +126,10 @@ class EmrServerlessTask(CloudSparkTask, EmrServerlessStartJobOperator):
         """Return the connection that was named; without one, credentials are ambient."""
         return own_connection(self.aws_conn_id)
 
-    def _complete(self, context: Any, event: dict[str, Any] | None) -> None:
-        # The trigger's event of a failure lacks the ids that the operator then looks for.
-        ids = {"application_id": self.application_id, "job_id": self.running_job}
-        event = event and {"job_details": ids, **event}
-        EmrServerlessStartJobOperator.execute_complete(self, context, event)
+
+def _check(event: dict[str, Any] | None) -> None:
+    """Raise what the trigger met. The operator would cancel a job run that has failed already."""
+    from airflow.providers.common.compat.sdk import AirflowException
+
+    if event is None or event["status"] != "success":
+        raise AirflowException((event or {}).get("message", "the trigger ended without an event"))

@@ -149,6 +149,15 @@ class SparkTask(RemoteTask, SparkSubmitOperator):
                 return f"{reason.format(**found.groupdict())} ({self._where()[0]})\n{text}"
         return text
 
+    def may_go_on(self) -> bool:
+        """Tell whether an application on the cluster may run still."""
+        if self.running_job is None:
+            return False
+        try:
+            return bool(self.is_job_active(self.get_job_status(self.running_job, {})))
+        except Exception:  # noqa: BLE001 - the cluster does not answer, the application may run
+            return True
+
     def on_kill(self) -> None:
         """Kill spark-submit and the application."""
         if self._hook is not None:

@@ -101,7 +101,7 @@ def test_changed_code_shows_which_outputs_and_metrics_differ(folder: Folder) -> 
 def test_values_are_overridden_by_set(folder: Folder) -> None:
     said = folder.dbnd("replay", "sums", "r1", "total", "--set", "factor=2", code=1)
 
-    assert "435.0  870.0" in said
+    assert "435  870" in said
 
 
 def test_an_input_file_that_changed_since_is_refused_and_can_be_set(folder: Folder) -> None:
@@ -178,7 +178,7 @@ def test_a_failed_run_goes_on_from_where_it_stopped(folder: Folder) -> None:
     said = folder.dbnd("resume", "r3")
 
     assert "make: reused from run r3" in said
-    assert "total.result = 21.0" in said
+    assert (folder.path / ".dbnd" / "store" / "total.json").read_text().strip() == "21.0"
     assert "total: reused" not in said
 
 
@@ -190,7 +190,7 @@ def test_resuming_runs_again_what_changed_since(folder: Folder) -> None:
     said = folder.dbnd("resume", "r4")
 
     assert "make: reused" not in said
-    assert "total.result = 465.0" in said
+    assert (folder.path / ".dbnd" / "store" / "total.json").read_text().strip() == "465.0"
 
 
 def test_a_run_that_is_none_is_named(folder: Folder) -> None:
@@ -204,7 +204,7 @@ def test_hidden_values_are_not_kept_for_resuming(folder: Folder) -> None:
 
 
 def test_why_tells_what_would_be_reused_and_which_part_changed(folder: Folder) -> None:
-    assert "total: would run, reuse is off for this task" in folder.dbnd("why", "sums.py:sums")
+    assert "make: would run, reuse is off for this task" in folder.dbnd("why", "sums.py:sums")
     folder.dbnd("run", "sums.py:sums", "--reuse", "--run-id", "r6", "-q")
     on = ("why", "sums.py:sums", "--set", "reuse=on")
     before = folder.stored()

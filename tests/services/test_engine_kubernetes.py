@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,7 +101,10 @@ def cluster() -> Iterator[Cluster]:
     made.secret("aws", **made.credentials)
     made.secret("login", password=PASSWORD[1])
     for _ in range(100):
-        if any(each.metadata.name == "default" for each in api.list_namespaced_service_account(name).items):
+        if any(
+            each.metadata.name == "default"
+            for each in api.list_namespaced_service_account(name).items
+        ):
             break
         time.sleep(0.1)
     yield made
@@ -136,3 +142,235 @@ class TestSync(OnKubernetes):
 
 class TestDeferrable(OnKubernetes):
     mode = "true"
+
+
+SOURCE = """
+import importlib, os, time
+from pathlib import Path
+from airflow_provider_dbnd import pipeline, task
+
+@task(engine="here", kubernetes={OPTIONS}, retries={RETRIES})
+def work(seconds: float = 0, mb: int = 0, code: int = -1, needs: str = "json", fill: str = "") -> int:
+    importlib.import_module(needs)
+    if fill:
+        Path(fill).write_bytes(bytes(20 * 2**20))
+    time.sleep(seconds)
+    if code >= 0:
+        os._exit(code)
+    return len(bytearray(b"1") * (mb * 2**20))
+
+@pipeline
+def in_pods(seconds: float = 0, mb: int = 0, code: int = -1, needs: str = "json", fill: str = ""):
+    work(seconds, mb, code, needs, fill)
+
+dag = in_pods.as_dag()
+"""
+
+
+@pytest.fixture
+def work(
+    cluster: Cluster,
+    tmp_path: Path,
+    parse_dag: Any,
+    run_dag: Any,
+    records: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Any:
+    """``work(conf, store=..., **options)`` runs one task in a pod; returns its state and log."""
+
+    def go(
+        conf: dict[str, Any] | None = None,
+        *,
+        store: str | None = None,
+        retries: int = 0,
+        **options: Any,
+    ) -> tuple[str, str]:
+        config = tmp_path / "dbnd.toml"
+        config.write_text(cluster.table())
+        monkeypatch.setenv("DBND_CONFIG", str(config))
+        monkeypatch.setenv("DBND_STORE", store or f"s3://{cluster.bucket}/{uuid.uuid4().hex[:8]}")
+        source = SOURCE.replace("{OPTIONS}", repr(options)).replace("{RETRIES}", str(retries))
+        left = records(run_dag(parse_dag(source), **(conf or {})))
+        return left.states()["work"], capsys.readouterr().out
+
+    return go
+
+
+def in_background(act: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
+
+
+def mounted(folder: Path, **more: Any) -> dict[str, Any]:
+    """Return the options that give a pod *folder* of this machine."""
+    return {
+        "volumes": [{"name": "disk", "hostPath": {"path": str(folder)}}],
+        "volume_mounts": [{"name": "disk", "mountPath": str(folder), **more}],
+    }
+
+
+def failed(outcome: tuple[str, str]) -> str:
+    """Return the message of the task that failed."""
+    state, log = outcome
+    assert state == "failed", log
+    found = re.search(r"(engine 'here' \(kubernetes\), job .*?)(\nFile|\Z|\n\d{4}-\d\d)", log, re.S)
+    assert found, log
+    return found[1]
+
+
+def test_an_image_without_python_is_named(work: Any, cluster: Cluster) -> None:
+    message = failed(work(image=cluster.no_python))
+
+    assert f"job {cluster.namespace}/in-pods-work-" in message
+    assert "container base cannot run its program" in message
+    assert "Use an image with Python 3.10 or newer" in message
+
+
+def test_an_image_without_the_stores_library_says_so(work: Any, cluster: Cluster) -> None:
+    message = failed(work(image=cluster.bare))
+
+    assert "the task could not start in container base (exit code 64)" in message
+    assert "the image has no fsspec" in message
+
+
+def test_an_image_without_a_library_names_the_library(
+    work: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    message = failed(
+        work(
+            {"needs": "pandas"}, image=cluster.bare, store=str(tmp_path / "s"), **mounted(tmp_path)
+        )
+    )
+
+    assert "No module named 'pandas'" in message
+
+
+@pytest.mark.parametrize(
+    ("image", "policy", "says"),
+    [
+        pytest.param("dbnd/nothing:here", "Never", "ErrImageNeverPull", id="never"),
+        pytest.param("127.0.0.1:9/dbnd/nothing:1", "Always", "connection refused", id="pull"),
+        pytest.param("Not An Image", "Never", "InvalidImageName", id="name"),
+    ],
+)
+def test_an_image_that_cannot_be_pulled_is_not_tried_again(
+    work: Any, image: str, policy: str, says: str
+) -> None:
+    message = failed(work(image=image, image_pull_policy=policy, retries=2))
+
+    assert f"image '{image}' cannot be pulled" in message
+    assert says in message
+    assert "Not tried again: retries_by_reason.image_pull is 0." in message
+
+
+def test_a_pod_that_no_node_takes_tells_what_the_scheduler_says(work: Any) -> None:
+    message = failed(work(node_selector={"disk": "none-has-this"}, startup_timeout_seconds=2))
+
+    assert "no node took the pod in time: 0/1 nodes are available" in message
+    assert "didn't match" in message
+    assert "Check node_selector" in message
+
+
+def test_a_pod_out_of_memory_names_the_limit_and_is_not_tried_again(work: Any) -> None:
+    limits = {"limits": {"memory": "64Mi"}}
+    message = failed(work({"mb": 200}, container_resources=limits, retries=2))
+
+    assert "container base was killed for want of memory (its limit is 64Mi)" in message
+    assert "Not tried again: retries_by_reason.oom is 0." in message
+
+
+def test_an_exit_code_is_told_with_the_last_lines(work: Any) -> None:
+    message = failed(work({"code": 3}))
+
+    assert "container base ended with exit code 3" in message
+
+
+def test_a_missing_secret_is_named(work: Any) -> None:
+    missing = [{"type": "env", "target": "TOKEN", "secret": "nowhere", "key": "token"}]
+    message = failed(work(secrets=missing, startup_timeout_seconds=4))
+
+    assert 'container base cannot be made: secret "nowhere" not found' in message
+    assert "Not tried again: retries_by_reason.invalid_config is 0." in message
+
+
+def test_a_missing_secret_of_a_volume_is_named(work: Any) -> None:
+    missing = [{"type": "volume", "target": "/token", "secret": "nowhere"}]
+    message = failed(work(secrets=missing, startup_timeout_seconds=4))
+
+    assert 'secret "nowhere" not found' in message
+
+
+def test_a_pod_that_is_deleted_while_it_runs_is_lost(work: Any, cluster: Cluster) -> None:
+    def delete() -> None:
+        pod = cluster.wait_for("Running")
+        cluster.api.delete_namespaced_pod(
+            pod.metadata.name, cluster.namespace, grace_period_seconds=1
+        )
+
+    thread = in_background(delete)
+    message = failed(work({"seconds": 120}))
+    thread.join()
+
+    assert "the pod was deleted before it left a result" in message
+
+
+def test_a_pod_that_fills_its_disk_is_evicted(work: Any) -> None:
+    message = failed(
+        work(
+            {"fill": "/scratch/x", "seconds": 120},
+            volumes=[{"name": "scratch", "empty_dir": {"size_limit": "1Mi"}}],
+            volume_mounts=[{"name": "scratch", "mount_path": "/scratch"}],
+        )
+    )
+
+    assert "the pod was evicted (Evicted: " in message
+    assert "scratch" in message
+
+
+def test_a_pod_that_runs_too_long_is_stopped_at_its_deadline(work: Any) -> None:
+    message = failed(work({"seconds": 120}, active_deadline_seconds=6))
+
+    assert "the pod ran longer than active_deadline_seconds=6" in message
+
+
+def test_a_pod_that_the_api_refuses_tells_what_it_says(work: Any) -> None:
+    message = failed(work(tolerations=[{"key": "x", "operator": "Perhaps"}], retries=2))
+
+    assert (
+        "job not started: the Kubernetes API refuses the pod (422 Unprocessable Entity)" in message
+    )
+    assert 'Unsupported value: "Perhaps"' in message
+    assert "Not tried again" in message
+
+
+def test_a_namespace_that_is_not_there_is_named(work: Any) -> None:
+    message = failed(work(namespace="nowhere"))
+
+    assert 'namespaces "nowhere" not found' in message
+
+
+def test_a_connection_that_is_not_there_is_named(work: Any) -> None:
+    message = failed(work(config_file=None, kubernetes_conn_id="nowhere"))
+
+    assert "nowhere" in message
+    assert "Set kubernetes_conn_id, config_file or in_cluster" in message
+
+
+def test_a_store_on_this_disk_is_refused_with_what_to_do(work: Any, tmp_path: Path) -> None:
+    message = failed(work(store=str(tmp_path / "store")))
+
+    assert f"store file://{tmp_path}/store is on this machine's disk" in message
+    assert f'volume_mounts with mount_path = "{tmp_path}/store"' in message
+
+
+def test_a_store_on_a_mounted_disk_is_used(work: Any, tmp_path: Path) -> None:
+    assert work(store=str(tmp_path / "store"), **mounted(tmp_path))[0] == "success"
+
+
+def test_a_store_the_pod_may_not_write_is_named(work: Any, tmp_path: Path) -> None:
+    message = failed(work(store=str(tmp_path / "store"), **mounted(tmp_path, readOnly=True)))
+
+    assert "Read-only file system" in message
+    assert str(tmp_path / "store") in message

@@ -72,6 +72,9 @@ class Stored(Protocol):
     def stream(self, columns: list[str] | None = None) -> Iterator[Loaded]:
         """Read and verify block by block, in constant memory."""
 
+    def dataset(self) -> Any:
+        """Return what reads the stored bytes lazily, and unverified."""
+
 
 class Container(Protocol):
     """One in-memory type of tabular data."""

@@ -46,6 +46,13 @@ class ParquetFolder(StoredTable):
             tables.append(part.read_rows(columns, max(start - first, 0), end).cast(schema))
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
+    @override
+    def dataset(self) -> Any:
+        from pyarrow import dataset
+
+        paths = [os.path.join(self.path, part.name) for part in self._parts]
+        return dataset.dataset(paths, format=self.format, schema=self.schema)
+
     def _open(self, number: int) -> Any:
         from airflow_provider_dbnd.core.formats.parquet import ParquetFile
 

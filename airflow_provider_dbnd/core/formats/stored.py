@@ -60,6 +60,12 @@ class StoredTable(Stored):
             yield self._load(columns, (start, start + BLOCK_ROWS), memory=None)
             self.release()
 
+    def dataset(self) -> Any:
+        """Return what reads the stored bytes lazily, and unverified."""
+        from pyarrow import dataset
+
+        return dataset.dataset(self.path, format=self.format)
+
     def memory(self) -> Any:
         """Return the private map that the buffers of :meth:`read_rows` lie in, if there is one."""
         return None

@@ -123,6 +123,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         ti = context["ti"]
         if self.name is None:
             self.name = create_unique_id(dag_id=ti.dag_id, task_id=ti.task_id, unique=False)
+        self._locate_files()
         with self._operating(context):
             KubernetesPodOperator.execute(self, context)
 
@@ -131,6 +132,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
 
         def resume() -> None:
             self._name_of_pod = event["namespace"], event["name"]
+            self._locate_files()
             with self._operating(context):
                 KubernetesPodOperator.trigger_reentry(self, context, event)
 
@@ -160,8 +162,9 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
             return
         namespace, _, name = self.running_job.partition("/")
         try:
+            self._locate_files()
             self._put_away(self._read(namespace, name))
-        except _api_errors() as exc:
+        except Exception as exc:  # noqa: BLE001 - the result is there, and counts more
             self.log.warning("pod %s is left over: %s", self.running_job, exc)
 
     def on_kill(self) -> None:
@@ -172,9 +175,6 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
 
     def build_pod_request_obj(self, context: Any = None, **kwargs: Any) -> Any:
         """Return the pod: the options, ``pod_override`` over them, the job, then Airflow's own."""
-        for option in ("pod_template_file", "config_file"):
-            if getattr(self, option):
-                setattr(self, option, self._file(option))
         given = self.secrets
         # Models are attached before Airflow's pod_mutation_hook, which has the last word.
         self.secrets = [*given, _Completion(self)]  # type: ignore[list-item]
@@ -221,13 +221,16 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         finally:
             self.do_xcom_push, self._operates = pushes, False
 
-    def _file(self, option: str) -> str:
-        """Return the path of a file that an option names; relative ones start where dbnd.toml is."""
-        path = os.path.expanduser(getattr(self, option))
-        path = os.path.join(self.binding.dag.settings.base, path)
-        if not os.path.isfile(path):
-            raise ConfigurationError(f"{option}: there is no file {path}.")
-        return path
+    def _locate_files(self) -> None:
+        """Find the files that options name; relative paths start where dbnd.toml is."""
+        for option in ("config_file", "pod_template_file"):
+            if not getattr(self, option):
+                continue
+            path = os.path.expanduser(getattr(self, option))
+            path = os.path.join(self.binding.dag.settings.base, path)
+            if not os.path.isfile(path):
+                raise ConfigurationError(f"{option}: there is no file {path}.")
+            setattr(self, option, path)
 
     def _check_store(self, pod: Any) -> None:
         """Raise where the store is on a disk that the pod does not have."""

@@ -84,11 +84,9 @@ class ArrowDataset(ArrowTable):
 
     @override
     def incoming(self, stored: Stored, options: Mapping[str, Any]) -> Any:
-        from pyarrow import dataset
-
         for _ in stored.stream(options.get("columns")):
             pass
-        return dataset.dataset(stored.path, format=stored.format)
+        return stored.dataset()
 
     @override
     def from_arrow(self, loaded: Loaded) -> Any:
