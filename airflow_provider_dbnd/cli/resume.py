@@ -39,7 +39,8 @@ def resume(run_id: str, *, store_url: str | None, assignments: Sequence[str]) ->
             "machine that started it."
         )
     os.chdir(started["folder"])
-    os.environ["DBND_STORE"] = store.url
+    if store_url is not None:
+        os.environ["DBND_STORE"] = store.url
     return run(
         started["target"],
         assignments=[*started["assignments"], *assignments],

@@ -421,13 +421,13 @@ def test_a_module_that_fails_when_a_function_imports_it_is_refused(tmp_path: Pat
 def test_modules_that_import_from_one_another_end(tmp_path: Path) -> None:
     files = {
         "flow.py": "import one\ndef run():\n    return one.f()\n",
-        "one.py": "def f():\n    return g() + X\nimport two\nfrom two import *\n",
+        "one.py": "globals()['Z'] = 1\ndef f():\n    return g() + X + Z\nimport two\nfrom two import *\n",
         "two.py": "import one\nfrom one import *\nX = 1\ndef g():\n    return one.f\n",
     }
 
     found = fingerprint_in(write(files, tmp_path))
 
-    assert set(found.parts) == {"flow.run", "one.f", "two.g", "two.X"}
+    assert set(found.parts) == {"flow.run", "one.f", "two.g", "two.X", "one.Z"}
 
 
 def test_a_chain_of_thousands_of_helpers_ends(tmp_path: Path) -> None:
