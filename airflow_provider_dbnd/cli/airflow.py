@@ -35,4 +35,4 @@ def _run(namespace: Any) -> None:
     from airflow_provider_dbnd.cli.main import main
 
     options = [f"--{name}" for name in ("verbose", "version") if getattr(namespace, name)]
-    sys.exit(main([*options, *namespace.arguments] or ["--help"]))
+    sys.exit(main([*options, *namespace.arguments] or ["--help"], airflow=True))

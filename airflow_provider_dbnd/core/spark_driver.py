@@ -7,6 +7,7 @@ travelled with the task are added to the application.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 
 from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.spark import session
-from airflow_provider_dbnd.exceptions import EngineError
+from airflow_provider_dbnd.exceptions import DbndError, EngineError
 
 #: Set in Python processes that spark-submit starts, by whatever service.
 _VARIABLE = "PYSPARK_GATEWAY_PORT"
@@ -44,29 +45,47 @@ def start_application(archives: Sequence[str], folder: str | None, module: str |
         since importing it needs this package with all its libraries, which executors may not have.
     """
     _end_with(os.getppid())
-    context = _session().sparkContext
-    log.info("Spark application %s on %s", context.applicationId, context.master)
     beside = [_zipped(folder, archives[-1])] if folder else []
-    # Here the modules come from the folders they were unpacked to, with data files beside them.
-    path = list(sys.path)
-    for archive in (*archives, *beside):
-        context.addPyFile(archive)
-    sys.path[:] = path
+    with _starting():
+        context = session().sparkContext
+        _expect_running(context)
+        log.info("Spark application %s on %s", context.applicationId, context.master)
+        # Here the modules come from the folders they were unpacked to, with data files beside them.
+        path = list(sys.path)
+        for archive in (*archives, *beside):
+            context.addPyFile(archive)
+        sys.path[:] = path
     if module is not None:
         _send_by_value(module)
 
 
-def _session() -> Any:
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
     try:
-        return session()
-    except ImportError:
+        yield
+    except (DbndError, ImportError):
         raise
     except Exception as exc:
         lines = [line for line in str(exc).splitlines() if line.strip()]
         raise EngineError(
-            f"Spark did not start: {type(exc).__name__}: {' '.join(lines[:_LINES])}. Look at the log "
-            "above; is the master up, and are there free cores and memory?"
+            f"Spark did not start on {_master()}: {type(exc).__name__}: {' '.join(lines[:_LINES])}. "
+            "Look at the log above"
         ) from exc
+
+
+def _expect_running(context: Any) -> None:
+    """Raise where Spark has given up by now: it hands out a context all the same."""
+    if context._jsc.sc().isStopped():
+        raise EngineError(
+            f"Spark did not start: the master {context.master} does not answer, or it ended the "
+            "application. Check its address and that it is up, and look at the log above"
+        )
+
+
+def _master() -> str:
+    from pyspark import SparkConf
+
+    return str(SparkConf().get("spark.master", "an unknown master"))
 
 
 def _zipped(folder: str, beside: str) -> str:

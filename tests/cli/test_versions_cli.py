@@ -244,7 +244,9 @@ def test_history_says_which_versions_changed(dbnd: Callable[..., str]) -> None:
     documents = json.loads(dbnd("artifacts", "history", "daily/make/result", "--json"))
 
     assert lines[0] == "run made partition type rows size digest tags"
-    assert re.match(r"again TIME 2026-01-09 pandas.DataFrame 3 [\d,]+ bytes [0-9a-f]{12}$", lines[1])
+    assert re.match(
+        r"again TIME 2026-01-09 pandas.DataFrame 3 [\d,]+ bytes [0-9a-f]{12}$", lines[1]
+    )
     assert re.match(r"d3 TIME 2026-01-03 pandas.DataFrame 3 .* changed$", lines[2])
     assert [(d["run"], d["changed"], d["rows"]) for d in documents] == [
         ("again", False, 3),
@@ -464,14 +466,20 @@ def test_listing_runs_loads_no_data_library(folder: Path) -> None:
 
 
 def test_airflow_dbnd_reads_the_store_airflow_is_configured_with(
-    folder: Path, airflow_db: str, store_url: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, airflow_db: str, capfd: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    assert run(5, "here") == 0
-    os.chdir("/")
-    capsys.readouterr()
+    from airflow.cli.cli_parser import get_parser
 
-    assert main(["runs", "--json"], airflow=True) == 0
-    assert [each["run"] for each in json.loads(capsys.readouterr().out)] == ["here"]
+    monkeypatch.setenv("AIRFLOW__DBND__STORE", str(folder / ".dbnd" / "store"))
+    arguments = get_parser().parse_args(["dbnd", "runs", "--json", "--limit", "1"])
+    os.chdir("/")  # where the settings would name another store
+    capfd.readouterr()
+
+    with pytest.raises(SystemExit) as ended:
+        arguments.func(arguments)
+
+    assert ended.value.code == 0
+    assert [each["run"] for each in json.loads(capfd.readouterr().out)] == ["d3"]
 
 
 def test_a_task_in_airflow_loads_what_a_run_before_it_made(

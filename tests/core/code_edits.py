@@ -202,8 +202,7 @@ def side(lines: str, mark: str) -> str:
 
 
 def applied(hunks: str, text: str, name: str) -> str:
-    for hunk in re.split(r"^\.\.\.\n", hunks, flags=re.MULTILINE):
-        hunk = hunk.rstrip("\n")
+    for hunk in re.split(r"\n\.\.\.\n", hunks):
         old, new = side(hunk, "-"), side(hunk, "+")
         assert f"\n{text}".count(f"\n{old}") == 1, (name, old)
         text = f"\n{text}".replace(f"\n{old}", f"\n{new}")[1:]

@@ -473,6 +473,44 @@ def test_a_store_is_named_by_its_url_alone(days: Project, tmp_path: Path) -> Non
     assert done.stdout.split() == ["3", "3"]
 
 
+def test_a_bucket_is_named_by_its_url_alone(
+    days: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        }.items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="bucket")
+        monkeypatch.setenv("DBND_STORE", "s3://bucket/dbnd")
+        for n in (4, 5):
+            days.run(shapes, {"n": n}, run_id=f"r{n}", logical_date=f"2026-01-0{n}")
+        monkeypatch.delenv("DBND_STORE")
+        url = "s3://aws_default@bucket/dbnd"  # outside Airflow a connection is ambient credentials
+
+        assert len(load("shapes/describe", store=url)) == 5
+        assert [
+            len(v)
+            for v in load("shapes/pieces", dates=("2026-01-01", "2026-01-09"), store=url).values()
+        ] == [4, 5]
+        assert repr(Run("shapes", store=url)).splitlines()[0].startswith("<Run shapes r5  success")
+        tags.promote(
+            find(ArtifactStore(url), *parse("shapes/split/result_2@r4"))["result_2"], "prod"
+        )
+        assert load("shapes/split/result_2", tag="prod", store=url) == 4
+    finally:
+        server.stop()
+
+
 def test_a_store_that_was_moved_is_read_where_it_is(days: Project) -> None:
     moved = days.folder / "elsewhere"
     (days.folder / ".dbnd/store").rename(moved)

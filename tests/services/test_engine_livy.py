@@ -33,6 +33,7 @@ from tests.services.test_engine_spark import (
     environment,
     lines,
     outputs,
+    project_of,
     restored,
     runs,
     same_data,
@@ -196,13 +197,10 @@ def test_a_deferred_task_that_is_killed_deletes_the_batch(livy: str, tmp_path: P
 def test_a_retry_takes_the_batch_of_a_worker_that_died(
     livy: str, tmp_path: Path, finished: bool
 ) -> None:
-    flows = tmp_path / "flows"
-    flows.mkdir()
-    (tmp_path / "dbnd.toml").write_text(table())
-    (flows / "flow.py").write_text(SLOW)
     store, started = tmp_path / "store", tmp_path / "started"
+    project = project_of(tmp_path, table(), SLOW)
     settings = ("--set", f"started={started}", "--set", "seconds=15")
-    command = dbnd_run(tmp_path, "r1", "flows/flow.py", *settings)
+    command = dbnd_run(project, "r1", *settings)
     env = environment(DBND_STORE=str(store))
 
     worker = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
