@@ -1,0 +1,190 @@
+"""A task elsewhere: what it costs with each engine, against Airflow's own decorator.
+
+Needs the servers of ``.ci/services up`` and their variables; engines whose server is not named are
+left out. The Docker image has Python and the data libraries, as an engine asks for.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import child, watched_memory
+from benchmarks.options import Options
+from benchmarks.table import Row, seconds
+
+OURS = """
+from pandas import DataFrame
+from airflow_provider_dbnd import pipeline, task
+from benchmarks.frames import mixed
+
+@task(engine="local")
+def make() -> DataFrame:
+    return mixed({megabytes})
+
+@task
+def through(rows: DataFrame) -> DataFrame:
+    return rows.assign(amount=rows["amount"] + 1)
+
+@task
+def empty() -> int:
+    return 1
+
+@pipeline
+def bench():
+    {body}
+
+dag = bench.as_dag()
+"""
+
+THEIRS = """
+from airflow.sdk import DAG, task
+
+@task
+def make():
+    from benchmarks.frames import mixed
+    return mixed({megabytes})
+
+@task.{decorator}({options})
+def through(rows):
+    return rows.assign(amount=rows["amount"] + 1)
+
+@task.{decorator}({options})
+def empty():
+    return 1
+
+with DAG("bench") as dag:
+    {body}
+"""
+
+BODIES = {"empty": "empty()", "through": "through(make())"}
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Measure an empty task and a large one on every engine that is there."""
+    for engine, table, decorator, native in _engines():
+        for what, task in (("an empty task", "empty"), ("1 GB in and out", "through")):
+            if task == "through" and options.size < 100:
+                continue
+            ours = _measured(OURS, task, options, table=table)
+            theirs = _measured(THEIRS, task, options, decorator=decorator, options_=native)
+            yield _row(f"{engine}: {what}", ours, theirs, decorator)
+
+
+def _row(what: str, ours: dict[str, Any], theirs: dict[str, Any], decorator: str) -> Row:
+    memory = f", worker +{ours['memory'] / 1e6:.0f} MB"
+    detail = f"ours {seconds(ours['seconds'])}{memory}; "
+    if theirs["seconds"] is None:
+        detail += f"@task.{decorator} cannot: {theirs['error']}"
+        return Row(subject="engines", what=what, value=ours["seconds"], unit="s", detail=detail)
+    detail += (
+        f"@task.{decorator} {seconds(theirs['seconds'])}, worker +{theirs['memory'] / 1e6:.0f} MB"
+    )
+    return Row(
+        subject="engines", what=what, value=ours["seconds"] / theirs["seconds"], detail=detail
+    )
+
+
+def _measured(source: str, task: str, options: Options, **parts: str) -> dict[str, Any]:
+    table = parts.pop("table", "")
+    text = source.format(
+        megabytes=options.size,
+        body=BODIES[task],
+        decorator=parts.get("decorator", ""),
+        options=parts.get("options_", ""),
+    )
+    rounds = options.rounds if task == "empty" else 1
+    found = [child("engines:run", source=text, task=task, table=table) for _ in range(rounds)]
+    failed = next((each for each in found if each["seconds"] is None), None)
+    if failed is not None:
+        if table:
+            raise RuntimeError(f"our own task failed: {failed['error']}")
+        return failed
+    return {
+        "seconds": median(each["seconds"] for each in found),
+        "memory": max(each["memory"] for each in found),
+    }
+
+
+def run(source: str, task: str, table: str) -> dict[str, Any]:
+    """Run the DAG in an Airflow of its own; return what the task took, or why it failed."""
+    with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as folder:
+        dags = Path(folder, "dags")
+        dags.mkdir()
+        (dags / "bench.py").write_text(source)
+        (dags / "dbnd.toml").write_text(table)
+        os.environ.update(
+            AIRFLOW_HOME=folder,
+            AIRFLOW__CORE__DAGS_FOLDER=str(dags),
+            AIRFLOW__CORE__LOAD_EXAMPLES="False",
+            AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
+            DBND_STORE=os.environ.get("DBND_BENCH_STORE", str(Path(folder, "store"))),
+        )
+        from airflow.utils.db import initdb
+
+        from airflow_provider_dbnd.cli.dags import parse
+
+        initdb()
+        bag = parse(str(dags / "bench.py"))
+        if bag.import_errors:
+            return _failed("".join(bag.import_errors.values()))
+        with watched_memory() as peak:
+            left = bag.dags["bench"].test()
+            memory = peak()
+        (instance,) = [i for i in left.get_task_instances() if i.task_id == task]
+        if str(instance.state) != "success":
+            return _failed(_reason(folder))
+        return {"seconds": instance.duration, "memory": memory}
+
+
+def _failed(error: str) -> dict[str, Any]:
+    return {"seconds": None, "memory": 0, "error": error.strip().splitlines()[-1][:160]}
+
+
+def _reason(folder: str) -> str:
+    logs = sorted(Path(folder).rglob("*.log"), key=lambda path: path.stat().st_mtime)
+    for log in reversed(logs):
+        lines = [line for line in log.read_text().splitlines() if "rror" in line]
+        if lines:
+            return lines[-1]
+    return "it failed"
+
+
+def _engines() -> Iterator[tuple[str, str, str, str]]:
+    """Yield (name, dbnd.toml, decorator of Airflow, its options)."""
+    image = os.environ.get("DBND_TEST_IMAGE", "")
+    if url := os.environ.get("DBND_TEST_DOCKER"):
+        table = f'engine = "here"\n[engines.here]\ntype = "docker"\nimage = "{image}"\n'
+        table += f'docker_url = "{url}"\nnetwork_mode = "host"\n'
+        native = f"image={image!r}, docker_url={url!r}, network_mode='host', auto_remove='force', mount_tmp_dir=False"
+        yield "docker", table, "docker", native
+    if config := os.environ.get("DBND_TEST_KUBECONFIG"):
+        s3, key = os.environ["DBND_TEST_S3_MOTO"], os.environ["DBND_TEST_S3_KEY"]
+        secret = os.environ["DBND_TEST_S3_SECRET"]
+        table = f'engine = "here"\nstore = "{_bucket(s3, key, secret)}"\n'
+        table += f'[storage_options.s3]\nendpoint_url = "{s3}"\n'
+        table += f'[engines.here]\ntype = "kubernetes"\nimage = "{image}"\nhostnetwork = true\n'
+        table += f'image_pull_policy = "Never"\nconfig_file = "{config}"\n'
+        table += (
+            f'env_vars = {{ AWS_ACCESS_KEY_ID = "{key}", AWS_SECRET_ACCESS_KEY = "{secret}" }}\n'
+        )
+        native = f"image={image!r}, image_pull_policy='Never', hostnetwork=True, config_file={config!r}, namespace='default'"
+        yield "kubernetes", table, "kubernetes", native
+    if venv := os.environ.get("DBND_TEST_SPARK_VENV"):
+        table = 'engine = "here"\n[engines.here]\ntype = "spark"\nmaster = "local[2]"\n'
+        table += f'spark_binary = "{venv}/bin/spark-submit"\npython = "{venv}/bin/python"\n'
+        yield "spark", table, "pyspark", ""
+
+
+def _bucket(endpoint: str, key: str, secret: str) -> str:
+    import boto3
+
+    os.environ.update(AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret)
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket="dbnd-bench")
+    os.environ["DBND_BENCH_STORE"] = "s3://dbnd-bench/store"
+    return "s3://dbnd-bench/store"
