@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_dbnd.core.artifacts import Artifact
     from airflow_provider_dbnd.core.attempt import log_duration, log_metric, log_metrics
+    from airflow_provider_dbnd.core.lookup import load
     from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, output, parameter
     from airflow_provider_dbnd.core.reuse import Reuse
     from airflow_provider_dbnd.core.runs import Run, latest_successful
-    from airflow_provider_dbnd.core.versions import load
     from airflow_provider_dbnd.decorators.pipeline import pipeline
     from airflow_provider_dbnd.decorators.sensor import sensor
     from airflow_provider_dbnd.decorators.task import task
@@ -42,7 +42,7 @@ _HOMES = {
     "Reuse": "core.reuse",
     "Run": "core.runs",
     "latest_successful": "core.runs",
-    "load": "core.versions",
+    "load": "core.lookup",
     "log_duration": "core.attempt",
     "log_metric": "core.attempt",
     "log_metrics": "core.attempt",

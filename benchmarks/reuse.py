@@ -18,7 +18,8 @@ from benchmarks.measure import command, interleaved
 from benchmarks.options import Options
 from benchmarks.table import Row, seconds
 
-PEERS = ("prefect==3.9.1", "dagster==1.13.28")
+#: Prefect 3.8 does not start with the newest FastAPI.
+PEERS = ("prefect==3.8.5", "fastapi==0.139.2", "dagster==1.13.28")
 HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dbnd-benchmarks" / "peers"
 
 OURS = """
@@ -92,19 +93,20 @@ def rows(options: Options) -> Iterator[Row]:
     tasks = 100 if options.size >= 100 else 5
     python = _peers()
     with tempfile.TemporaryDirectory(prefix="dbnd-bench-") as folder:
-        files = {"ours": OURS, "prefect": PREFECT, "dagster": DAGSTER}
+        files = {"ours": OURS, "with_prefect": PREFECT, "with_dagster": DAGSTER}
         for name, text in files.items():
             Path(folder, f"{name}.py").write_text(text.format(tasks=tasks))
         home = {"DBND_STORE": f"{folder}/store", "PREFECT_HOME": f"{folder}/prefect"}
         home |= {"DAGSTER_HOME": f"{folder}/dagster", "PREFECT_LOGGING_LEVEL": "ERROR"}
+        home["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
         Path(folder, "dagster").mkdir()
         Path(folder, "dagster", "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
         run = (sys.executable, "-m", "airflow_provider_dbnd.cli", "run", f"{folder}/ours.py", "-q")
         ways = {
             "reused": partial(command, *run, **home),
             "run": partial(command, *run, "--no-reuse", **home),
-            "prefect": partial(command, python, f"{folder}/prefect.py", **home),
-            "dagster": partial(command, python, f"{folder}/dagster.py", **home),
+            "prefect": partial(command, python, f"{folder}/with_prefect.py", **home),
+            "dagster": partial(command, python, f"{folder}/with_dagster.py", **home),
             "python": partial(command, sys.executable, "-c", "import pandas"),
         }
         for way in ways.values():

@@ -10,10 +10,11 @@ from airflow_provider_dbnd.cli.past import print_json
 from airflow_provider_dbnd.cli.tables import print_rows
 from airflow_provider_dbnd.core.addresses import Address, Selector, parse
 from airflow_provider_dbnd.core.diff import Change, Difference, compare
+from airflow_provider_dbnd.core.lookup import find, history
 from airflow_provider_dbnd.core.manifest import to_json
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.versions import Version, find, history
+from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError
 
 _WIDEST = 40

@@ -14,8 +14,10 @@ from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.addresses import parse
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.filesystem import absolute
+from airflow_provider_dbnd.core.lookup import find
+from airflow_provider_dbnd.core.references import in_store
 from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.versions import Version, find, in_store
+from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import ConfigurationError, FormatError
 
 #: The scheme of checksums that a plain copy does not verify: they are over the data.

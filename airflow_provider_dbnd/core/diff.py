@@ -16,7 +16,8 @@ from airflow_provider_dbnd.core.artifacts import is_reference
 from airflow_provider_dbnd.core.formats.same import same
 from airflow_provider_dbnd.core.manifest import to_json
 from airflow_provider_dbnd.core.parameters import MISSING
-from airflow_provider_dbnd.core.versions import Version, replaced
+from airflow_provider_dbnd.core.references import replaced
+from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import ParameterError
 
 Kind: TypeAlias = Literal["table", "array", "json", "text", "other"]

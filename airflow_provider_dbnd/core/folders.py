@@ -43,13 +43,21 @@ class Folders:
         It is below the store, so that :meth:`commit` can take files over without copying them
         through this process.
         """
-        uri = f"{self._store.url}/{STAGING}/{mark()}"
+        uri = self.new_staging()
         try:
             yield uri
         finally:
-            with store_errors(uri, "delete"):
-                objects, path = self._store.locate(uri)
-                objects.delete_folder(path)
+            self.discard(uri)
+
+    def new_staging(self) -> str:
+        """Return the URI of a new folder as of :meth:`staging`, which its user has to discard."""
+        return f"{self._store.url}/{STAGING}/{mark()}"
+
+    def discard(self, uri: str) -> None:
+        """Remove a staging folder with all that is in it."""
+        with store_errors(uri, "delete"):
+            objects, path = self._store.locate(uri)
+            objects.delete_folder(path)
 
     def commit(self, staged: str, key: str, listing: Listing, *, sources: Mapping[str, str]) -> str:
         """Make files of the folder at URI *staged* the parts of folder *key* and return its URI.

@@ -25,17 +25,11 @@ from airflow_provider_dbnd.core.history import (
     unknown_run,
     unknown_task,
 )
+from airflow_provider_dbnd.core.lookup import open_store, task_entries
 from airflow_provider_dbnd.core.manifest import RUNS, Manifest, ParameterRecord, Status, to_json
+from airflow_provider_dbnd.core.references import key_of, references
 from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.versions import (
-    Version,
-    is_version,
-    key_of,
-    open_store,
-    outputs_of,
-    references,
-    task_entries,
-)
+from airflow_provider_dbnd.core.versions import Version, is_version, outputs_of
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, DbndError, ParameterError
 
 #: In place of a run's id: the run whose last attempt ended last.

@@ -56,12 +56,29 @@ def save(
 
     :param options: of writing, as ``save_options`` has them. :param key_of: names the folder.
     """
-    from airflow_provider_dbnd.core.formats.spark_frame import write_frame
+    from airflow_provider_dbnd.core.formats.spark_frame import stored_schema, write_frame
 
-    with store.folders.staging() as staged, scratch_folder() as scratch:
+    with store.folders.staging() as staged:
         write_frame(frame, *_reached(store, staged), options)
+        return take(
+            staged, store, key_of=key_of, schema_of=lambda part: stored_schema(part, frame)
+        )
+
+
+def take(
+    staged: str,
+    store: ArtifactStore,
+    *,
+    key_of: Callable[[Written], str],
+    schema_of: Callable[[Any], Any] = lambda part: part,
+) -> Saved:
+    """Make the parquet files that Spark wrote to folder *staged* of the store one artifact.
+
+    :param schema_of: gives the Arrow schema of the whole from that of a part.
+    """
+    with scratch_folder() as scratch:
         sources: dict[str, str] = {}
-        listing, written = _look_through(store, staged, frame, scratch, sources)
+        listing, written = _look_through(store, staged, schema_of, scratch, sources)
         uri = store.folders.commit(staged, key_of(written), listing, sources=sources)
     return Saved(uri=uri, written=written, size=listing.size)
 
@@ -134,7 +151,11 @@ def _load_files(
 
 
 def _look_through(
-    store: ArtifactStore, staged: str, frame: Any, scratch: str, sources: dict[str, str]
+    store: ArtifactStore,
+    staged: str,
+    schema_of: Callable[[Any], Any],
+    scratch: str,
+    sources: dict[str, str],
 ) -> tuple[Listing, Written]:
     """Return what there is to say of the parts in folder *staged*; fills *sources* for the commit."""
     from airflow_provider_dbnd.core.formats.fingerprint import fingerprint_of
@@ -143,7 +164,6 @@ def _look_through(
         opened,
         schema_text,
     )
-    from airflow_provider_dbnd.core.formats.spark_frame import stored_schema
 
     parts: list[Part] = []
 
@@ -166,7 +186,7 @@ def _look_through(
     first = next(each, None)
     if first is None:
         raise FormatError(f"Spark wrote no files to {redact(staged)}; see the log of its executors")
-    schema = stored_schema(first.schema_arrow, frame)
+    schema = schema_of(first.schema_arrow)
     fingerprint = fingerprint_of(schema, batches_of(chain([first], each), schema), {})
     listing = Listing(parts=tuple(parts), schema=schema_text(schema))
     return listing, Written(

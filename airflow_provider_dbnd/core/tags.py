@@ -22,10 +22,11 @@ from typing import Any
 
 from airflow_provider_dbnd.core.addresses import Address, Selector
 from airflow_provider_dbnd.core.history import readable
+from airflow_provider_dbnd.core.references import data_digest
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.values import select
-from airflow_provider_dbnd.core.versions import Version, data_digest
+from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import MARKER, Artifact, is_reference
@@ -32,6 +32,9 @@ from airflow_provider_dbnd.core.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.signature import Signature
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import FormatError, ParameterError
+
+if TYPE_CHECKING:
+    from airflow_provider_dbnd.core.spark_artifacts import Saved
 
 #: JSON up to this size stays inline in XCom; above it becomes an artifact.
 INLINE_BYTES = 1024
@@ -130,9 +133,21 @@ class Encoder:
             options=declaration.save_options,
             key_of=lambda written: self._key(name, written, ending, 0),
         )
+        return self._folder(saved, type(frame), format_)
+
+    def take_folder(self, staged: str, name: str, type_: Any) -> Artifact:
+        """Make the parquet files in folder *staged* of the store the artifact of an output."""
+        from airflow_provider_dbnd.core.spark_artifacts import EXTENSION, take
+
+        saved = take(
+            staged, self.store, key_of=lambda written: self._key(name, written, EXTENSION, 0)
+        )
+        return self._folder(saved, type_, EXTENSION)
+
+    def _folder(self, saved: Saved, type_: Any, format_: str) -> Artifact:
         return Artifact(
             uri=saved.uri,
-            type=formats.type_name(type(frame)),
+            type=formats.type_name(type_),
             format=format_,
             digest=saved.written.digest,
             checksum=saved.written.checksum,

@@ -139,8 +139,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
                 self.tidy()
                 if manifest.status != "failed":
                     return self._taken(spec, manifest)
-        self._sent, self._job = spec, job
-        remember(spec.store, spec.identity, job)
+        self.sends(spec, job)
         self.configure(job, spec.store)
         return self._result_of(spec, job, lambda: self.launch(context))
 
@@ -180,6 +179,15 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
     def on_kill(self) -> None:
         """Kill the job; the next try sends another."""
         super().on_kill()
+        self.forgets()
+
+    def sends(self, spec: TaskSpec, job: Job) -> None:
+        """Record that *job* is sent, so that another process can take it up."""
+        self._sent, self._job = spec, job
+        remember(spec.store, spec.identity, job)
+
+    def forgets(self) -> None:
+        """Delete the record of the job: its result was taken, or is not wanted."""
         if self._sent is not None:
             forget(self._sent.store, self._sent.identity)
 
@@ -192,8 +200,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         """Record what the engine calls the job, so that another process can take it up."""
         assert self._sent is not None
         assert self._job is not None
-        self._job = replace(self._job, name=name)
-        remember(self._sent.store, self._sent.identity, self._job)
+        self.sends(self._sent, replace(self._job, name=name))
 
     def _error(self, reason: str, remedy: str) -> EngineError:
         engine = self.binding.engine

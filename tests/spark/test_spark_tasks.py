@@ -99,7 +99,7 @@ def first(session: SparkSession, /, *rest: int) -> int:
 
 
 @task
-def last(number: int = 1, *, session: Optional[SparkSession] = None) -> int:  # noqa: UP045
+def last(number: int = 1, *, session: Optional[SparkSession] = None) -> int:
     return int(session.range(number).count())
 
 
