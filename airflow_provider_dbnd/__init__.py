@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from airflow_provider_dbnd.core.attempt import log_duration, log_metric, log_metrics
     from airflow_provider_dbnd.core.lookup import load
     from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, output, parameter
-    from airflow_provider_dbnd.core.reuse import Reuse
+    from airflow_provider_dbnd.core.reuse.policy import Reuse
     from airflow_provider_dbnd.core.runs import Run, latest_successful
     from airflow_provider_dbnd.decorators.pipeline import pipeline
     from airflow_provider_dbnd.decorators.sensor import sensor
+    from airflow_provider_dbnd.decorators.spark_job import spark_job
     from airflow_provider_dbnd.decorators.task import task
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "parameter",
     "pipeline",
     "sensor",
+    "spark_job",
     "task",
 ]
 
@@ -39,7 +41,7 @@ __all__ = [
 _HOMES = {
     "LOGICAL_DATE": "core.parameters",
     "Artifact": "core.artifacts",
-    "Reuse": "core.reuse",
+    "Reuse": "core.reuse.policy",
     "Run": "core.runs",
     "latest_successful": "core.runs",
     "load": "core.lookup",
@@ -50,6 +52,7 @@ _HOMES = {
     "parameter": "core.parameters",
     "pipeline": "decorators.pipeline",
     "sensor": "decorators.sensor",
+    "spark_job": "decorators.spark_job",
     "task": "decorators.task",
 }
 

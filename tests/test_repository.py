@@ -16,8 +16,12 @@ import airflow_provider_dbnd
 from airflow_provider_dbnd.core.filesystem import SCHEMES
 from airflow_provider_dbnd.core.formats import FormatRow
 from airflow_provider_dbnd.core.formats.registry import formats
-from airflow_provider_dbnd.core.settings import tomllib
 from airflow_provider_dbnd.get_provider_info import get_provider_info
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "airflow_provider_dbnd"

@@ -12,11 +12,10 @@ from types import ModuleType
 from typing import TypeAlias
 
 from airflow_provider_dbnd.core.suggestions import did_you_mean
+from airflow_provider_dbnd.core.tracebacks import user_traceback
 from airflow_provider_dbnd.decorators.pipeline import Pipeline
 from airflow_provider_dbnd.decorators.task import Task
 from airflow_provider_dbnd.exceptions import ConfigurationError
-
-_IMPORTLIB = importlib.__file__
 
 Runnable: TypeAlias = "Pipeline[..., object] | Task[..., object]"
 
@@ -62,16 +61,6 @@ def _import_errors(target: str) -> Iterator[None]:
         raise ConfigurationError(
             f"{target} cannot be imported:\n{user_traceback(exc).rstrip()}"
         ) from exc
-
-
-def user_traceback(error: BaseException) -> str:
-    """Return the traceback without the frames of this package and of Python's import system."""
-    import traceback
-
-    noise = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen ")
-    frames = traceback.extract_tb(error.__traceback__)
-    kept = [f for f in frames if not f.filename.startswith(noise) and f.filename != _IMPORTLIB]
-    return "".join((*traceback.format_list(kept), *traceback.format_exception_only(error)))
 
 
 def runnables(module: ModuleType) -> dict[str, Runnable]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_dbnd.cli.loading import Runnable, find, user_traceback
+from airflow_provider_dbnd.cli.loading import Runnable, find
 from airflow_provider_dbnd.cli.progress import Progress
 from airflow_provider_dbnd.cli.resume import record_start
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows, result_lines
@@ -23,6 +23,7 @@ from airflow_provider_dbnd.core.resolution import MASK, REUSE, Sources, resolve
 from airflow_provider_dbnd.core.runner import Runner, RunResult, new_run_id
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
 from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.tracebacks import user_traceback
 from airflow_provider_dbnd.engines.launch import Launcher
 from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError, ParameterError
 

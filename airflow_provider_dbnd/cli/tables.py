@@ -11,7 +11,7 @@ from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve, shown
-from airflow_provider_dbnd.core.reuse import duration
+from airflow_provider_dbnd.core.reuse.attempt import duration
 from airflow_provider_dbnd.core.runner import RunResult
 
 

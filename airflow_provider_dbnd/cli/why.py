@@ -10,7 +10,7 @@ from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.resolution import REUSE, wanted
-from airflow_provider_dbnd.core.reuse import Foreseen, duration, foresee
+from airflow_provider_dbnd.core.reuse.attempt import Foreseen, duration, foresee
 from airflow_provider_dbnd.core.runner import Runner
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean

@@ -15,7 +15,6 @@ import platform
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -47,6 +46,7 @@ from airflow_provider_dbnd.core.scratch import scratch_folder
 from airflow_provider_dbnd.core.signature import Input, OutputSlot
 from airflow_provider_dbnd.core.spark import session
 from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.tracebacks import user_traceback
 from airflow_provider_dbnd.core.values import Decoder, Encoder, publish
 from airflow_provider_dbnd.exceptions import DbndError, ParameterError
 
@@ -157,7 +157,8 @@ class _Run:
             raise
         manifest = self._manifest("success")
         log.info("manifest: %s", write_manifest(self.spec.store, manifest))
-        if manifest.reuse:
+        # What load() reads inside a task is an input that the key does not know.
+        if manifest.reuse and not self.attempt.loaded:
             from airflow_provider_dbnd.core.reuse.index import record
 
             record(self.spec.store, manifest)
@@ -286,7 +287,7 @@ class _Run:
             error={
                 "type": type(error).__name__,
                 "message": self._masked(str(error)),
-                "traceback": self._masked("".join(traceback.format_exception(error))),
+                "traceback": self._masked(user_traceback(error)),
             },
         )
         try:
@@ -305,7 +306,8 @@ class _Run:
             environment=_environment(),
             parameters=self.parameters,
             inputs={
-                name: self._shown_inputs(name, read) for name, read in self.decoder.inputs.items()
+                **{n: self._shown_inputs(n, read) for n, read in self.decoder.inputs.items()},
+                **{f"load {name}": [read] for name, read in self.attempt.loaded.items()},
             },
             outputs=self.outputs,
             published=self.published,

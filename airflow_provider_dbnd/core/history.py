@@ -2,8 +2,8 @@
 
 A manifest's key names pipeline, run, task, map index and try, so one listing of a pipeline's prefix
 answers which runs and tasks there are, and the store's times say where to look first. It reads
-nothing, but grows with the manifests of that pipeline: 100 000 of them take four seconds on a local
-disk, and a hundred requests in a bucket. What is read after that are the manifests that are shown:
+nothing, but grows with the manifests of that pipeline: 100 000 of them take some seconds on a local
+disk, and a hundred requests of a bucket that lists flat. What is read after that are the manifests that are shown:
 those of one run for ``Run``, of the newest runs for ``dbnd runs --limit``, of one attempt in most
 cases for ``load``.
 

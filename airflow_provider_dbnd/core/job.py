@@ -7,6 +7,8 @@ store and nothing else of this side.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import importlib.util
 import inspect
 import json
 import logging
@@ -18,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_provider_dbnd.core.bootstrap import failure_uri
 from airflow_provider_dbnd.core.bundle import (
     Archive,
     project_archive,
@@ -26,12 +29,14 @@ from airflow_provider_dbnd.core.bundle import (
 )
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, execute, is_skip, value_of_run
+from airflow_provider_dbnd.core.filesystem import redact, scheme_of
 from airflow_provider_dbnd.core.function_reference import (
     FunctionReference,
     find_definition,
     refer,
 )
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
+from airflow_provider_dbnd.core.resolution import Value
 from airflow_provider_dbnd.core.scratch import process_folder, scratch_folder
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.spark_driver import in_driver, start_application
@@ -42,6 +47,7 @@ from airflow_provider_dbnd.exceptions import (
     ArtifactNotFoundError,
     CodeDeliveryError,
     EngineError,
+    ParameterError,
     VersionMismatchError,
 )
 
@@ -53,8 +59,9 @@ SPECS, JOBS = "_specs", "_jobs"
 log = logging.getLogger("airflow_provider_dbnd")
 
 _SECRET_OPTION = re.compile(
-    r"^(key|secret|token|credential|password|passphrase|connection_string|sas|auth)"
-    r"|_(key|secret|token|credential|password|passphrase|string|json)s?$",
+    r"^(key|secret|token|credential|pass|pwd|connection_string|sas|auth|cookie|pkey)"
+    r"|(^|[_-])(key|key_?id|secret|token|credential|password|passwd|passphrase|pwd|string|json|sas)s?$"
+    r"|(api|access|account|private)key$",
     re.IGNORECASE,
 )
 _MINIMUM = {"pydantic": (2, 8), "fsspec": (2025, 3), "blake3": (1, 0)}
@@ -98,6 +105,7 @@ class Job:
 def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Place) -> Job:
     """Write the spec of a task and the code it needs to the store."""
     store, identity = spec.store, spec.identity
+    _check_store(store, place)
     root = project_root(_file(definition), settings)
     reference = refer(definition, root)
     archives: list[Archive] = []
@@ -105,10 +113,10 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
         archives += runner_archives(store)
         if reference.file is not None:
             archives.append(project_archive(store, root, settings))
-    if not place.shares_disk:
-        _check_outputs(definition, place)
     inputs = definition.signature.inputs
     values = {n: value_of_run(identity, inputs[n], v) for n, v in spec.arguments.items()}
+    if not place.shares_disk:
+        _check_outputs(definition, values, place)
     with scratch_folder() as scratch:
         packer = Packer(identity, store, scratch, shares_disk=place.shares_disk)
         arguments = packer.pack(definition, values)
@@ -117,8 +125,9 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
         "code": {"archives": [asdict(each) for each in archives]},
         "arguments": arguments,
         "elements": spec.elements,
+        "folder": definition.signature.folder if place.shares_disk else None,
+        "engine": {"name": place.engine, "type": place.type},
     }
-    failure = key(SPECS, *_place(identity), f"{identity.try_number}.failure.json")
     options = _without_secrets(settings.storage_options)
     document = {
         "dbnd_spec": VERSION,
@@ -127,13 +136,11 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
         "identity": asdict(identity),
         "store": store.url,
         "storage_options": options,
-        "failure": store.uri(failure),
-        "folder": definition.signature.folder if place.shares_disk else None,
-        "engine": {"name": place.engine, "type": place.type},
         "record": {"code": spec.code, "reuse": spec.reuse},
     }
-    data = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+    data = _dumped(document, arguments, identity)
     where = key(SPECS, *_place(identity), f"{identity.try_number}.json")
+    failure = failure_uri(where)
     store.delete(failure)
     return Job(
         spec=store.put_bytes(where, data, overwrite=True),
@@ -168,13 +175,16 @@ def run(uri: str, options: Mapping[str, Any] | None = None) -> int:
     try:
         execute(spec, definition)
     except BaseException as exc:
-        if is_skip(exc):
-            return 0
-        where = f"task {identity.task_id!r} of run {identity.run_id!r}"
-        print(f"dbnd: {where} failed: {type(exc).__name__}", flush=True)
+        if not is_skip(exc):
+            log.error(
+                "task %s of run %s failed: %s",
+                identity.task_id,
+                identity.run_id,
+                type(exc).__name__,
+            )
         if read_result(store, identity.key(), checksum) is None:
             raise
-        return 1
+        return 0 if is_skip(exc) else 1
     return 0
 
 
@@ -188,7 +198,7 @@ def _start_application(
     archives = [
         store.fetch(archive["uri"], into=process_folder())
         for archive in document["code"]["archives"]
-        if archive["kind"] != "libraries"
+        if archive["kind"] != "library"
     ]
     file, module = reference.file, inspect.unwrap(definition.function).__module__
     beside = os.path.dirname(file) if file else ""
@@ -239,7 +249,7 @@ def spec_of(store: ArtifactStore, manifest: Manifest) -> dict[str, Any]:
 
 def remember(store: ArtifactStore, identity: Identity, job: Job) -> None:
     """Record that *job* was sent, so that another process can take its result."""
-    data = json.dumps(asdict(job)).encode()
+    data = json.dumps({"dbnd": _own_version(), **asdict(job)}).encode()
     store.put_bytes(_record(identity), data, overwrite=True)
 
 
@@ -250,12 +260,17 @@ def recall(store: ArtifactStore, identity: Identity) -> Job | None:
     except ArtifactNotFoundError:
         return None
     try:
-        return Job(**json.loads(data))
-    except (ValueError, TypeError) as exc:
+        record = json.loads(data)
+        version = record.pop("dbnd")
+        if version == _own_version():
+            return Job(**record)
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise ArtifactCorruptedError(
-            f"{store.uri(_record(identity))} cannot be read: {type(exc).__name__}: {exc}. Delete it "
-            "and run the task again."
+            f"{store.uri(_record(identity))} cannot be read: {type(exc).__name__}: {exc}. It says "
+            "which job an earlier try sent: see that the job is over, delete it, and run the task again."
         ) from exc
+    log.warning("the job that airflow-provider-dbnd %s sent is not taken up", version)
+    return None
 
 
 def forget(store: ArtifactStore, identity: Identity) -> None:
@@ -275,10 +290,38 @@ def _file(definition: Definition) -> str:
     return str(inspect.unwrap(definition.function).__code__.co_filename)
 
 
-def _check_outputs(definition: Definition, place: Place) -> None:
+def _dumped(document: Mapping[str, Any], arguments: Mapping[str, Any], identity: Identity) -> bytes:
+    try:
+        return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+    except ValueError as exc:  # the longest numbers
+        name = next(name for name, each in arguments.items() if not _is_json(each))
+        raise ParameterError(
+            f"parameter {name!r} of task {identity.task_id!r} cannot travel to another machine: {exc}."
+        ) from exc
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        return bool(json.dumps(value))
+    except ValueError:
+        return False
+
+
+def _check_store(store: ArtifactStore, place: Place) -> None:
+    if scheme_of(store.url) == "memory":
+        raise EngineError(
+            f"store {store.url} is in the memory of this process, which engine {place.engine!r} "
+            f"({place.type}) does not see. Set the store to a folder or a bucket."
+        )
+
+
+def _check_outputs(definition: Definition, values: Mapping[str, Value], place: Place) -> None:
     for slot in definition.signature.outputs:
-        path = slot.declaration.path
-        if path and "://" not in path and not path.startswith("{store}"):
+        path = slot.declaration.path or "{store}"
+        name = path[1:].partition("}")[0] if path.startswith("{") else ""
+        if name in values:
+            path = str(values[name].value)  # where it starts is up to this parameter
+        if "://" not in path and not path.startswith("{store}"):
             raise EngineError(
                 f"output {slot.name!r} of task {definition.name!r} goes to {path!r} on this machine's "
                 f"disk, which engine {place.engine!r} ({place.type}) does not see. Give a URL, or "
@@ -311,33 +354,45 @@ def _check_versions(document: Mapping[str, Any]) -> None:
             f"{_own_version()} is installed. Install the same version in the image, or let the code "
             'travel: code = "bundle" for the engine.'
         )
-    import importlib
-
     for name, minimum in _MINIMUM.items():
-        found = importlib.import_module(name).__version__
-        if tuple(map(int, re.findall(r"\d+", found)[:2])) < minimum:
+        found = _version_of(name)
+        if found is None or tuple(map(int, re.findall(r"\d+", found)[:2])) < minimum:
             wanted = ".".join(map(str, minimum))
             raise VersionMismatchError(
-                f"where the task runs {name} is {found}: expected {wanted} or newer. Update it in "
-                "the image, or take it out: the worker's travels with the task."
+                f"where the task runs {name} is {found or 'missing'}: expected {wanted} or newer. "
+                'Install it in the image; or, with code = "bundle", take it out: the worker\'s travels '
+                "with the task."
             )
+
+
+def _version_of(library: str) -> str | None:
+    try:
+        # Importing it takes longer, and a task without parameters may not need it.
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        found = importlib.import_module(library) if importlib.util.find_spec(library) else None
+        return getattr(found, "__version__", None)
 
 
 def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return storage options that may be read by anybody; the others stay on this machine."""
     kept: dict[str, Any] = {}
     for name, value in options.items():
-        if isinstance(value, Mapping):
-            kept[name] = _without_secrets(value)
-        elif _SECRET_OPTION.search(name):
+        if _SECRET_OPTION.search(name) or _holds_password(value):
             log.info(
                 "storage option %s does not travel with the task: give the engine credentials by "
                 "its environment or its own secrets",
                 name,
             )
         else:
-            kept[name] = value
+            kept[name] = _without_secrets(value) if isinstance(value, Mapping) else value
     return kept
+
+
+def _holds_password(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_password, value))
+    return isinstance(value, str) and redact(value) != value
 
 
 def _own_version() -> str:

@@ -139,7 +139,7 @@ def read_manifest(store: ArtifactStore, where: str) -> Manifest:
     data = store.get_bytes(where)
     try:
         return Manifest.from_json(json.loads(data))
-    except (ValueError, KeyError, TypeError) as exc:
+    except (AttributeError, ValueError, KeyError, TypeError) as exc:
         raise ArtifactCorruptedError(
             f"Manifest {where} in {store.url} cannot be read: expected the JSON of a manifest, "
             f"found {len(data)} bytes that are not ({type(exc).__name__}: {exc}). Delete it and "

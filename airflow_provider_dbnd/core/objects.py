@@ -251,14 +251,30 @@ class RemoteObjects:
             self.fs.rm_file(path)
 
     def walk(self, path: str) -> Iterator[tuple[str, int, float]]:  # noqa: D102
-        for _, folders, files in self.fs.walk(path, detail=True):
-            # What is being written there is no object yet.
-            folders.pop(STAGING, None)
-            for name, found in files.items():
-                # A zero-byte object that ends in a slash stands for a folder; temporary names
-                # of stores that rename start with a dot.
-                if name and not name.startswith("."):
-                    yield found["name"], int(found["size"]), modified(found)
+        root = path.rstrip("/") + "/"
+        for found in self._below(root):
+            # A zero-byte object that ends in a slash stands for a folder; names that start with a
+            # dot are of what is being written.
+            name = found["name"].lstrip("/")[len(root.lstrip("/")) :]
+            parts = name.split("/")
+            if parts[-1] and not any(part.startswith(".") for part in parts):
+                yield found["name"], int(found["size"]), modified(found)
+
+    def _below(self, root: str) -> Iterator[Mapping[str, Any]]:
+        """Yield what is below *root* from a flat listing: one by folders is a request for each."""
+        if "s3" not in self.fs.protocol:
+            yield from self.fs.find(root, detail=True).values()
+            return
+        # A page at a time, in the memory of one.
+        bucket, _, prefix = root.partition("/")
+        more: dict[str, str] = {}
+        while True:
+            page = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+            for each in page.get("Contents", ()):
+                yield {**each, "name": f"{bucket}/{each['Key']}", "size": each["Size"]}
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def move(self, source: str, path: str) -> None:  # noqa: D102
         if self.size(path) is not None:

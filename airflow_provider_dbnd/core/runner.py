@@ -19,7 +19,7 @@ from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, un
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
 from airflow_provider_dbnd.core.parameters import MISSING, Parameter
 from airflow_provider_dbnd.core.resolution import REUSE, Sources, Value, missing, wanted
-from airflow_provider_dbnd.core.reuse import run_or_reuse
+from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
 from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.store import ArtifactStore

@@ -37,11 +37,6 @@ from typing import Any
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import ConfigurationError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 FILE_NAME = "dbnd.toml"
 LOCAL_STORE = ".dbnd/store"
 STORE_VARIABLE = "DBND_STORE"
@@ -129,6 +124,11 @@ def _nearest(folder: Path) -> Path | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    # Where a task runs that was sent there, nothing reads this file: the library may be missing.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:

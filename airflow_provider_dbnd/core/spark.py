@@ -26,6 +26,12 @@ WRITING = {
     "spark.sql.parquet.writeLegacyFormat": "false",
 }
 
+#: Set on functions that declare a Spark program which is none of ours.
+PROGRAM = "dbnd_spark_program"
+
+#: How the client without Spark says that it knows no server.
+_NO_REMOTE = "CONNECT_URL_NOT_SET"
+
 _GLOB = re.compile(r"([\\*?\[\]{}])")
 _AZURE_DOMAIN = "dfs.core.windows.net"
 
@@ -50,7 +56,15 @@ def session() -> Any:
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    made = SparkSession.builder.getOrCreate()
+    try:
+        made = SparkSession.builder.getOrCreate()
+    except Exception as exc:
+        if _NO_REMOTE not in str(exc):
+            raise
+        raise MissingDependencyError(
+            "the pyspark installed here is only the client of Spark Connect: set SPARK_REMOTE to a "
+            "server, run the task with an engine of type spark, or pip install pyspark"
+        ) from exc
     context = getattr(made, "_sc", None)
     if context is not None and context.master.startswith("local"):
         # Spark would take the first python3 on the path, which may not have what is imported here.

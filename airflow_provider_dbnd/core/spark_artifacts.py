@@ -60,9 +60,7 @@ def save(
 
     with store.folders.staging() as staged:
         write_frame(frame, *_reached(store, staged), options)
-        return take(
-            staged, store, key_of=key_of, schema_of=lambda part: stored_schema(part, frame)
-        )
+        return take(staged, store, key_of=key_of, schema_of=lambda part: stored_schema(part, frame))
 
 
 def take(

@@ -48,7 +48,6 @@ def start_application(archives: Sequence[str], folder: str | None, module: str |
     beside = [_zipped(folder, archives[-1])] if folder else []
     with _starting():
         context = session().sparkContext
-        _expect_running(context)
         log.info("Spark application %s on %s", context.applicationId, context.master)
         # Here the modules come from the folders they were unpacked to, with data files beside them.
         path = list(sys.path)
@@ -61,25 +60,32 @@ def start_application(archives: Sequence[str], folder: str | None, module: str |
 
 @contextlib.contextmanager
 def _starting() -> Iterator[None]:
+    """Say that it was the start that failed. Spark hands out a context that has given up by then."""
     try:
         yield
+        error = None
     except (DbndError, ImportError):
         raise
-    except Exception as exc:
-        lines = [line for line in str(exc).splitlines() if line.strip()]
+    except Exception as exc:  # noqa: BLE001 - told below
+        error = exc
+    if _has_given_up():
         raise EngineError(
-            f"Spark did not start on {_master()}: {type(exc).__name__}: {' '.join(lines[:_LINES])}. "
-            "Look at the log above"
-        ) from exc
-
-
-def _expect_running(context: Any) -> None:
-    """Raise where Spark has given up by now: it hands out a context all the same."""
-    if context._jsc.sc().isStopped():
-        raise EngineError(
-            f"Spark did not start: the master {context.master} does not answer, or it ended the "
+            f"Spark did not start: the master {_master()} does not answer, or it ended the "
             "application. Check its address and that it is up, and look at the log above"
-        )
+        ) from error
+    if error is not None:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise EngineError(
+            f"Spark did not start on {_master()}: {type(error).__name__}: "
+            f"{' '.join(lines[:_LINES])}. Look at the log above"
+        ) from error
+
+
+def _has_given_up() -> bool:
+    from pyspark import SparkContext
+
+    context = SparkContext._active_spark_context
+    return context is not None and bool(context._jsc.sc().isStopped())
 
 
 def _master() -> str:

@@ -1,27 +1,48 @@
-"""Arguments of a task as JSON for another machine: references, URIs and plain values; no secrets."""
+"""Arguments of a task as JSON for another machine: references, URIs and plain values; no secrets.
+
+What arrives there is what the same task gets here; where that cannot be, sending fails and says so.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import math
 import os
-from collections.abc import Mapping
+import shutil
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
-from airflow_provider_dbnd.core.conversion import convert, elements_of, type_text, without_none
+from airflow_provider_dbnd.core.conversion import (
+    convert,
+    elements_of,
+    record_fields,
+    type_text,
+    values_of,
+    without_none,
+)
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.filesystem import absolute, scheme_of
+from airflow_provider_dbnd.core.filesystem import absolute, redact, scheme_of
 from airflow_provider_dbnd.core.manifest import Identity
-from airflow_provider_dbnd.core.parameters import Output
+from airflow_provider_dbnd.core.parameters import Output, Parameter
 from airflow_provider_dbnd.core.resolution import Value, environment_variable, shown
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import Encoder, holds_data, is_plain
-from airflow_provider_dbnd.exceptions import ParameterError
+from airflow_provider_dbnd.exceptions import CodeDeliveryError, DbndError, ParameterError
 
 #: Folder of the store that holds copies of a user's local files, for tasks on other machines.
 INPUTS = "_inputs"
+
+#: Types whose subclasses travel as them: pendulum's times, numpy's and Airflow's texts.
+_BASES = (str, int, float, dt.date, dt.time, dt.timedelta)
 
 
 class Packer:
@@ -33,8 +54,9 @@ class Packer:
     def __init__(
         self, identity: Identity, store: ArtifactStore, scratch: str, *, shares_disk: bool
     ) -> None:
-        self._identity, self._store, self._scratch = identity, store, scratch
-        self._shares_disk = shares_disk
+        self._task_id = identity.task_id
+        self._encoder = Encoder(store=store, pipeline=identity.pipeline, task_id=identity.task_id)
+        self._files = _Files(store=store, scratch=scratch, shares_disk=shares_disk)
 
     def pack(self, definition: Definition, arguments: Mapping[str, Value]) -> dict[str, Any]:
         """Return the arguments of a task as JSON by parameter name."""
@@ -47,81 +69,148 @@ class Packer:
             # A pipeline's default has that source as well, and the function's may be another.
             if value.source == "default" and value.value == spec.default:
                 return {"default": True}
-            return {"variable": environment_variable(self._identity.task_id, spec.name)}
-        return {
-            "value": self._packed(value.value, spec, spec.annotation, value.base),
-            "source": value.source,
-            "hidden": hidden,
-        }
+            return {"variable": environment_variable(self._task_id, spec.name)}
+        part = _Part(encoder=self._encoder, files=self._files, name=spec.name, base=value.base)
+        try:
+            packed = part.packed(value.value, spec.annotation)
+        except DbndError as exc:
+            where = f"parameter {spec.name!r} of task {self._task_id!r} (from {value.source})"
+            raise type(exc)(f"{where} cannot travel to another machine: {exc}") from exc
+        return {"value": packed, "source": value.source, "hidden": hidden}
 
-    def _packed(self, value: Any, spec: Input, annotation: Any, base: str) -> Any:
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """One argument, taken apart as :class:`~airflow_provider_dbnd.core.values.Decoder` loads it."""
+
+    encoder: Encoder
+    files: _Files
+    name: str
+    base: str
+
+    def packed(self, value: Any, annotation: Any) -> Any:
+        wanted = without_none(annotation)
         if is_reference(value):
             return value
-        if isinstance(value, str | Path) and _names_files(annotation):
-            return self._located(str(value), annotation, base)
-        if type(value) in (list, tuple) and (
-            holds_data(value) or any(map(is_reference, value)) or _lists_files(annotation)
-        ):
-            types = (
-                (annotation,) * len(value)
-                if formats.is_data_type(without_none(annotation))
-                else elements_of(annotation, len(value))
-            )
-            return [self._packed(v, spec, t, base) for v, t in zip(value, types, strict=True)]
-        if isinstance(value, str) and _lists_files(annotation):
-            parts = [part.strip() for part in value.split(",")]
-            element = elements_of(annotation, 1)[0]
-            return [self._located(part, element, base) for part in parts]
-        if holds_data(value):
-            return self._encoded(value, spec, annotation)
-        return value if is_plain(value) else self._plain(value, spec)
+        if not _names_files(wanted) and not _holds_references(value):
+            return self._value(value, annotation)
+        if isinstance(value, str | Path) and _is_file(wanted):
+            return self.files.located(str(value), wanted, self.base)
+        if type(value) in (list, tuple):
+            if _is_file(wanted) and all(isinstance(each, str | Path) for each in value):
+                return [uri for each in value for uri in _listed(self.packed(each, wanted))]
+            types = elements_of(wanted, len(value))
+            return [self.packed(v, t) for v, t in zip(value, types, strict=True)]
+        if type(value) is dict:
+            fields, each = record_fields(wanted), values_of(wanted)
+            packed = {k: self.packed(v, fields.get(k, each)) for k, v in value.items()}
+            return dict(zip(self._keys(value, wanted), packed.values(), strict=True))
+        if isinstance(value, str) and _is_file(element := elements_of(wanted, 1)[0]):
+            return [self.packed(part.strip(), element) for part in value.split(",")]
+        if (fields := record_fields(type(value))) and _names_files(type(value)):
+            return {field: self.packed(getattr(value, field), t) for field, t in fields.items()}
+        return self._value(value, annotation)
 
-    def _encoded(self, value: Any, spec: Input, annotation: Any) -> Any:
-        identity = self._identity
-        encoder = Encoder(store=self._store, pipeline=identity.pipeline, task_id=identity.task_id)
-        return encoder.encode(value, spec.name, Output(), annotation)
+    def _keys(self, value: Mapping[Any, Any], wanted: Any) -> Sequence[str]:
+        """Return the keys as text that the type of the keys reads back."""
+        if all(type(each) is str for each in value):
+            return list(value)
+        arms = typing.get_args(wanted)
+        keys: Any = dict.__class_getitem__((arms[0] if arms else Any, None))
+        return list(self._value(dict.fromkeys(value), keys))
 
-    def _plain(self, value: Any, spec: Input) -> Any:
-        """Return what the parameter's type reads back as the same value."""
-        from pydantic_core import PydanticSerializationError, to_jsonable_python
-
-        try:
-            packed = to_jsonable_python(value, inf_nan_mode="strings")
-            same = bool(convert(packed, spec.annotation, spec.declaration) == value)
-        except (PydanticSerializationError, ValueError):
-            same = False
-        if not same:
+    def _value(self, value: Any, annotation: Any) -> Any:
+        """Return what needs no file: plain, or what the annotation makes the same value of."""
+        if is_plain(value):
+            return value
+        if holds_data(value) or isinstance(value, bytes):
+            return self.encoder.encode(value, self.name, Output(), annotation)
+        here = _converted(_with_lists(value), annotation)
+        self.files.check(here)
+        packed = _as_json(here)
+        if packed is None or not _same(here, _read_back(packed, annotation)):
             raise ParameterError(
-                f"parameter {spec.name!r} of task {self._identity.task_id!r}: {shown(value)} cannot "
-                f"travel to another machine as {type_text(spec.annotation)}. Annotate the parameter "
-                "with the type of the value, or pass plain values, data or artifacts."
+                f"{shown(value)} would not arrive as the same {type_text(annotation)}. Annotate the "
+                "parameter with the type of the value, or pass plain values, data or artifacts."
             )
         return packed
 
-    def _located(self, uri: str, annotation: Any, base: str) -> Any:
-        """Return where the other machine finds the files: a URL, or a copy in the store."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Files:
+    """Where the other machine finds a user's files."""
+
+    store: ArtifactStore
+    scratch: str
+    shares_disk: bool
+
+    def located(self, uri: str, wanted: Any, base: str) -> Any:
+        """Return the URL of a file, a folder or a pattern, or of copies of them in the store."""
         if uri.startswith("{store}/"):
             return uri
         where = absolute(uri, base or os.getcwd())
-        if scheme_of(where) != "file":
+        if scheme_of(where) == "memory":
+            raise ParameterError(
+                f"{redact(uri)} is in the memory of this process. Put it into a file or the store."
+            )
+        if self.shares_disk or scheme_of(where) != "file":
             return where
-        if self._shares_disk:
-            return where
-        if without_none(annotation) is Path:
-            return self._copied(where)
-        copies = [self._copied(each) for each in self._store.expand(where, base)]
+        path = where.removeprefix("file://")
+        if wanted is Path:
+            return self._copied(path)
+        files = self.store.expand(where, base)
+        if os.path.isdir(path):
+            return self._folder(path, [each.removeprefix("file://") for each in files])
+        copies = [self._copied(each.removeprefix("file://")) for each in files]
         return copies[0] if len(copies) == 1 else copies
 
-    def _copied(self, uri: str) -> str:
-        fetched = self._store.fetch_input(uri, into=self._scratch)
-        digest = fetched.checksum.partition(":")[2]
-        where = key(INPUTS, digest, os.path.basename(uri.rstrip("/")))
-        if self._store.exists(where):
-            return self._store.uri(where)
+    def check(self, value: Any) -> None:
+        """Raise where *value* holds the path of a file here, in a record that is kept as it is."""
+        path = None if self.shares_disk else _file_in(value)
+        if path is not None:
+            raise ParameterError(
+                f"{shown(value)} holds the path of a file here, {path}, which is not there. Make the "
+                "path a parameter of its own (Path), or give a dataclass with it."
+            )
+
+    def _copied(self, path: str) -> str:
+        if os.path.isdir(path):
+            raise ParameterError(
+                f"{path} is a folder, which is not copied for a Path. Give its files one by one, or "
+                "put the folder into the project and open it beside the function's __file__."
+            )
+        if not os.path.isfile(path):
+            return path  # it may mean something there, as it is
+        checksum = self._checksum(path)
+        digest = checksum.partition(":")[2]
+        return self._stored(path, checksum, key(INPUTS, digest, os.path.basename(path)))
+
+    def _folder(self, folder: str, paths: Sequence[str]) -> str:
+        """Copy files under their names in the folder: names may hold values, as ``year=2026/``."""
+        below = [os.path.relpath(path, folder).split(os.sep) for path in paths]
+        sums = [self._checksum(path) for path in paths]
+        listing = json.dumps([below, sums]).encode()
+        digest = hashlib.sha256(listing).hexdigest()[:32]
+        home = key(INPUTS, digest, os.path.basename(folder))
+        for path, parts, checksum in zip(paths, below, sums, strict=True):
+            if parts[:-1] and key(*parts[:-1]) != "/".join(parts[:-1]):
+                raise ParameterError(
+                    f"{path} is in a folder whose name cannot be kept in the store. Rename it with "
+                    "letters, digits and . _ = - alone, or give the files in a bucket."
+                )
+            self._stored(path, checksum, f"{home}/{key(*parts)}")
+        return self.store.uri(home)
+
+    def _checksum(self, path: str) -> str:
+        return self.store.fetch_input(f"file://{path}", into=self.scratch).checksum
+
+    def _stored(self, path: str, checksum: str, where: str) -> str:
+        if self.store.exists(where):
+            return self.store.uri(where)
         # The store takes its own file over; the user's stays.
-        with self._store.staging() as staged:
-            _copy(fetched.path, staged)
-            return self._store.commit(staged, where, checksum=fetched.checksum)
+        with self.store.staging() as staged:
+            shutil.copyfile(path, staged)
+            return self.store.commit(staged, where, checksum=checksum)
 
 
 def unpack(
@@ -129,11 +218,12 @@ def unpack(
 ) -> dict[str, Value]:
     """Return the arguments where the task runs; hidden ones come from the environment there."""
     inputs = definition.signature.inputs
-    return {
-        name: _value(inputs[name], argument, task_id)
-        for name, argument in packed.items()
-        if name in inputs
-    }
+    if unknown := [name for name in packed if name not in inputs]:
+        raise CodeDeliveryError(
+            f"task {task_id!r} has no parameter {unknown[0]!r} where it runs, so the code there is "
+            "another than the worker's. Install the same version of the project in the image."
+        )
+    return {name: _value(inputs[name], argument, task_id) for name, argument in packed.items()}
 
 
 def _value(spec: Input, argument: Mapping[str, Any], task_id: str) -> Value:
@@ -158,17 +248,98 @@ def _value(spec: Input, argument: Mapping[str, Any], task_id: str) -> Value:
     return Value(value=os.environ[variable], source=source, base=base, hidden=True)
 
 
-def _names_files(annotation: Any) -> bool:
+def _is_file(annotation: Any) -> bool:
+    """Tell whether text given for a parameter names a file."""
     wanted = without_none(annotation)
     return wanted is Path or (wanted is not Artifact and formats.is_data_type(wanted))
 
 
-def _lists_files(annotation: Any) -> bool:
+def _names_files(annotation: Any) -> bool:
+    """Tell whether text given for a parameter, or in parts of it, names files."""
     wanted = without_none(annotation)
-    return not formats.is_data_type(wanted) and _names_files(elements_of(wanted, 1)[0])
+    if _is_file(wanted):
+        return True
+    inside = (*typing.get_args(wanted), *record_fields(wanted).values())
+    return any(_names_files(each) for each in inside if each is not Ellipsis)
 
 
-def _copy(source: str, target: str) -> None:
-    import shutil
+def _holds_references(value: Any) -> bool:
+    if is_reference(value):
+        return True
+    if type(value) in (list, tuple):
+        return any(map(_holds_references, value))
+    return type(value) is dict and any(map(_holds_references, value.values()))
 
-    shutil.copyfile(source, target)
+
+def _file_in(value: Any) -> Path | None:
+    if isinstance(value, Path):
+        return value if value.exists() else None
+    if isinstance(value, list | tuple | set | frozenset):
+        inside: Any = value
+    elif isinstance(value, Mapping):
+        inside = value.values()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inside = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    else:
+        inside = vars(value).values() if hasattr(value, "model_dump") else ()
+    return next((found for each in inside if (found := _file_in(each))), None)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _with_lists(value: Any) -> Any:
+    """Return *value* as a task gets it here: tuples arrive as lists, unless the annotation has them."""
+    if type(value) in (list, tuple):
+        return [_with_lists(each) for each in value]
+    if type(value) is dict:
+        return {k: _with_lists(v) for k, v in value.items()}
+    return value
+
+
+def _converted(value: Any, annotation: Any) -> Any:
+    try:
+        return convert(value, annotation, Parameter())
+    except ValueError as exc:
+        raise ParameterError(
+            f"expected {type_text(annotation)}, got {shown(value)}. {exc}."
+        ) from exc
+
+
+def _read_back(packed: Any, annotation: Any) -> Any:
+    try:
+        return convert(packed, annotation, Parameter())
+    except ValueError:
+        return None
+
+
+def _as_json(value: Any) -> Any:
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    try:
+        packed = to_jsonable_python(value, inf_nan_mode="strings")
+    except (PydanticSerializationError, ValueError):
+        return None
+    if isinstance(value, set | frozenset):
+        # The same order in every process, or a retry would not know the job again.
+        return sorted(packed, key=json.dumps)
+    return packed
+
+
+def _same(here: Any, there: Any) -> bool:
+    """Tell whether two values are equal and of the same types, nan included."""
+    if isinstance(here, float) and math.isnan(here):
+        return isinstance(there, float) and math.isnan(there)
+    if type(here) in (list, tuple):
+        return (
+            type(there) is type(here) and len(there) == len(here) and all(map(_same, here, there))
+        )
+    if type(here) is dict:
+        return (
+            type(there) is dict
+            and here.keys() == there.keys()
+            and all(_same(v, there[k]) for k, v in here.items())
+        )
+    kind = next((base for base in _BASES if isinstance(here, base)), type(here))
+    return isinstance(there, kind) and bool(here == there)

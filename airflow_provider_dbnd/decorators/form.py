@@ -56,7 +56,9 @@ def form_params(
         if p.owner == definition.name and not p.fixed
     }
     if REUSE not in definition.signature.inputs:
-        fields[REUSE] = Param(None, description=_REUSE, **_nullable({"type": "string", "enum": [*MODES]}))
+        fields[REUSE] = Param(
+            None, description=_REUSE, **_nullable({"type": "string", "enum": [*MODES]})
+        )
     return fields
 
 

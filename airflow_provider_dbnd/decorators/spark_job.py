@@ -12,11 +12,9 @@ from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.formats import is_data_type
 from airflow_provider_dbnd.core.signature import Signature
+from airflow_provider_dbnd.core.spark import PROGRAM
 from airflow_provider_dbnd.decorators.task import Task, make_task
 from airflow_provider_dbnd.exceptions import EngineError, SignatureError
-
-#: Set on functions that declare a program; the engines look for it.
-MARK = "dbnd_spark_program"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +80,7 @@ def _program(function: Callable[P, R], defaults: dict[str, Any]) -> Callable[P, 
         parameters=[*written.parameters.values(), *ours]
     )
     run.__annotations__ = {**function.__annotations__, **_TYPES}
-    setattr(run, MARK, True)
+    setattr(run, PROGRAM, True)
     return run
 
 

@@ -52,8 +52,6 @@ class CloudTask(RemoteTask):
     #: Options of the operator that every task sets by itself.
     ours: ClassVar[tuple[str, ...]]
 
-    _given_up = False
-
     def __init__(self, **kwargs: Any) -> None:
         for name in self.ours:
             if name in kwargs:
@@ -87,11 +85,12 @@ class CloudTask(RemoteTask):
     def launch(self, context: Any) -> None:
         """Run the job, or follow the one that a worker before this submitted."""
         self._check_connection()
-        self._or_cancel(lambda: self._submit_or_follow(context))
-
-    def resumed(self, context: Any, resume: Any) -> Any:
-        """Take up a deferred task."""
-        return super().resumed(context, lambda: self._or_cancel(resume))
+        earlier = self.running_job
+        if earlier is not None and self.state(earlier).ending == "running":
+            self.log.info("following job %s, which runs already", earlier)
+            self.follow(earlier, context)
+        else:
+            self.submit(context)
 
     def external_id(self) -> str:
         """Return the service's id of the job."""
@@ -107,8 +106,6 @@ class CloudTask(RemoteTask):
                 f"{self.service} did not take the job. Check the options of the engine, the "
                 f"connection, and that the service can be reached ({redact(said)})"
             )
-        if self._given_up:
-            return f"nobody waits for the job any more, so it was cancelled ({redact(said)})"
         try:
             state = self.state(self.running_job)
         except Exception as exc:  # noqa: BLE001 - said in the message
@@ -116,9 +113,25 @@ class CloudTask(RemoteTask):
                 f"{redact(said)}. What became of the job is unknown, since {self.service} does not "
                 f"tell: {type(exc).__name__}: {redact(str(exc))}"
             )
-        detail = f" ({redact(state.detail)})" if state.detail else ""
+        told = [state.detail, said] if state.ending == "running" else [state.detail]
+        detail = "; ".join(filter(None, map(redact, told)))
         more = f". More is in {state.log}" if state.log else ""
-        return f"{_ENDINGS[state.ending].format(self.service)}{detail}{more}"
+        ending = _ENDINGS[state.ending].format(self.service)
+        return f"{ending} ({detail}){more}" if detail else f"{ending}{more}"
+
+    def may_go_on(self) -> bool:
+        """Tell whether the job may run still."""
+        if self.running_job is None:
+            return False
+        try:
+            return self.state(self.running_job).ending == "running"
+        except Exception as exc:  # noqa: BLE001 - who does not answer may run it still
+            self.log.warning("%s does not tell of the job: %s", self.service, redact(str(exc)))
+            return True
+
+    def follows(self, job: Job) -> bool:  # noqa: ARG002 - any
+        """Tell that a job is taken up: its submission is known by its token."""
+        return True
 
     def token(self, job: Job) -> str:
         """Return what names one submission: the same for one that is repeated after a crash."""
@@ -132,32 +145,6 @@ class CloudTask(RemoteTask):
         """Put the program into the store and return its URL as the service writes it."""
         _, _, rest = driver_url(store).partition("://")
         return f"{self.schemes[_kind(store)]}://{rest}"
-
-    def _submit_or_follow(self, context: Any) -> None:
-        earlier = self.running_job
-        if earlier is not None and self.state(earlier).ending == "running":
-            self.log.info("following job %s, which runs already", earlier)
-            self.follow(earlier, context)
-        else:
-            self.submit(context)
-
-    def _or_cancel(self, run: Any) -> None:
-        """Let the operator wait; if it gives up before the job ends, the job must not run on."""
-        try:
-            run()
-        except Exception:
-            if self.running_job is not None and self._runs_still(self.running_job):
-                self.log.warning("cancelling job %s, which nobody waits for", self.running_job)
-                self._given_up = True
-                self.on_kill()
-            raise
-
-    def _runs_still(self, job: str) -> bool:
-        try:
-            return self.state(job).ending == "running"
-        except Exception as exc:  # noqa: BLE001 - the error that led here is the one to raise
-            self.log.warning("the state of job %s is unknown: %s", job, redact(str(exc)))
-            return False
 
     def _check_store(self, store: ArtifactStore) -> None:
         if _kind(store) not in self.schemes:
@@ -258,7 +245,7 @@ class CloudSparkTask(CloudTask):
 
 
 _ENDINGS: Mapping[Ending, str] = {
-    "running": "{} says that the job runs",
+    "running": "{} says that the job runs still, but its operator gave up. The next try takes it up",
     "succeeded": (
         "{} says that the job succeeded, but it left no result in the store. Check that the store is "
         "the same place seen from there"

@@ -140,4 +140,4 @@ class DatabricksTask(CloudTask, DatabricksSubmitRunOperator):
 
 
 def _is_unknown(error: DatabricksApiError) -> bool:
-    return error.http_status_code == 404 or "does not exist" in str(error)  # noqa: PLR2004
+    return error.http_status_code == 404 or "does not exist" in str(error)

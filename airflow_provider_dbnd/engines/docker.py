@@ -65,6 +65,10 @@ class DockerTask(RemoteTask, DockerOperator):
         """Return the container's id."""
         return str(self.container["Id"])[:12] if self.container else "not started"
 
+    def follows(self, job: Job) -> bool:  # noqa: ARG002 - any
+        """Tell that a job is taken up: its container is found by its label."""
+        return True
+
     def explain(self, error: BaseException | None) -> str:
         """Tell how the container ended, with its last lines."""
         if self._state.get("OOMKilled"):

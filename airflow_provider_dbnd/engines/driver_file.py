@@ -27,5 +27,4 @@ def driver_file(store: ArtifactStore) -> str:
 def driver_url(store: ArtifactStore) -> str:
     """Put the program into the store and return its URL as Hadoop writes it."""
     uri = driver_file(store)
-    objects, _ = store.locate(uri)
-    return hadoop_url(uri, getattr(objects, "fs", None))
+    return hadoop_url(uri, store.filesystem(uri))

@@ -16,13 +16,14 @@ from airflow_provider_dbnd.engines import spark_options as options
 from airflow_provider_dbnd.engines.driver_file import driver_url
 from airflow_provider_dbnd.engines.livy_trigger import BatchTrigger
 from airflow_provider_dbnd.engines.remote import RemoteTask, local_folder
+from airflow_provider_dbnd.engines.spark_program import SparkEngine
 from airflow_provider_dbnd.exceptions import ConfigurationError
 
 _OURS = ("file", "args", "class_name")
 _LINES = 20
 
 
-class LivyTask(RemoteTask, LivyOperator):
+class LivyTask(SparkEngine, LivyOperator):
     """A task in a batch of Livy.
 
     Livy reads the program from the store, through Hadoop's file systems; a local folder it reads if
@@ -55,7 +56,7 @@ class LivyTask(RemoteTask, LivyOperator):
             if name in kwargs:
                 raise ConfigurationError(
                     f"{name}={kwargs[name]!r}: a task runs its function. For a jar or a script, use "
-                    "spark_job(...)."
+                    "@spark_job."
                 )
         kwargs.update({n: options.as_list(kwargs[n]) for n in options.LISTS if n in kwargs})
         settings = options.conf(conf)
@@ -86,8 +87,12 @@ class LivyTask(RemoteTask, LivyOperator):
     def configure(self, job: Job, store: ArtifactStore) -> None:
         """Give the batch its program and arguments."""
         local_folder(store)
+        self.use(driver_url(store), None, job.arguments())
+
+    def use(self, program: str, java_class: str | None, arguments: list[str]) -> None:
+        """Give the batch a program."""
         params: dict[str, Any] = self.spark_params
-        params["file"], params["args"] = driver_url(store), job.arguments()
+        params["file"], params["class_name"], params["args"] = program, java_class, arguments
         params["conf"] = {
             "spark.app.name": f"{self.binding.dag.root}.{self.task_id}",
             **params["conf"],

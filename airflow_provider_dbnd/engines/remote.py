@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk.bases.decorator import DecoratedOperator
 
 from airflow_provider_dbnd.core import bootstrap
@@ -25,7 +26,12 @@ from airflow_provider_dbnd.core.job import (
 )
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.exceptions import ConfigurationError, EngineError, TaskFailedError
+from airflow_provider_dbnd.exceptions import (
+    ArtifactCorruptedError,
+    ConfigurationError,
+    EngineError,
+    TaskFailedError,
+)
 from airflow_provider_dbnd.operators.task import DbndOperatorMixin
 
 _CODE = ("bundle", "image")
@@ -92,6 +98,14 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         """Tell whether the job may run still, though its operator has given up: a retry takes it up."""
         return False
 
+    def follows(self, job: Job) -> bool:
+        """Tell whether :meth:`launch` takes up *job* of an earlier try if it runs still.
+
+        Where it does not, another job is sent: two never run on one spec, and each leaves a manifest
+        of its own.
+        """
+        return job.name is not None
+
     def tidy(self) -> None:
         """Remove what is left of the job of an earlier try that nobody waits for any more."""
 
@@ -129,19 +143,41 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         job = send(spec, self.binding.definition, settings, place)
         earlier = recall(spec.store, spec.identity)
         if earlier is not None and earlier.fingerprint == job.fingerprint:
-            # A worker that died sent it; it may run still, or be done.
-            self.log.info("taking up the job that an earlier try sent: %s", earlier.spec)
-            manifest = read_result(spec.store, earlier.manifest, earlier.checksum)
-            if manifest is None:
-                job = earlier
-            else:
-                self._sent, self._job = spec, earlier
-                self.tidy()
-                if manifest.status != "failed":
-                    return self._taken(spec, manifest)
-        self.sends(spec, job)
+            found = self._left_by(spec, earlier)
+            if isinstance(found, Manifest):
+                return found
+            job = found or job
+        self._sent, self._job = spec, job
         self.configure(job, spec.store)
+        self.sends(spec, job)
         return self._result_of(spec, job, lambda: self.launch(context))
+
+    def _left_by(self, spec: TaskSpec, earlier: Job) -> Manifest | Job | None:
+        """Return what there is of the job that a worker sent before it died.
+
+        Its manifest, if it is done and needs not run again; the job, if it is to be followed.
+        """
+        try:
+            manifest = read_result(spec.store, earlier.manifest, earlier.checksum)
+            over = manifest is not None or read_failure(spec.store, earlier) is not None
+        except ArtifactCorruptedError as exc:
+            self.log.warning("the result of an earlier try is not taken: %s", exc)
+            manifest, over = None, True
+        if not over:
+            if self.follows(earlier):
+                self.log.info("taking up the job that an earlier try sent: %s", earlier.spec)
+                return earlier
+            self.log.warning(
+                "the job of an earlier try may run still, and its result is not waited for: %s",
+                earlier.spec,
+            )
+            return None
+        self._sent, self._job = spec, earlier
+        self.tidy()
+        if manifest is None or manifest.status == "failed":
+            return None
+        self.log.info("taking the result of the job that an earlier try sent: %s", earlier.spec)
+        return self._taken(spec, manifest)
 
     def _result_of(self, spec: TaskSpec, job: Job, run: Any) -> Manifest:
         """Let the operator *run* to the job's end, and return the manifest or raise what it tells."""
@@ -150,11 +186,17 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
             run()
         except Exception as exc:  # noqa: BLE001 - told below, with what the job itself left
             error = exc
-        manifest = read_result(spec.store, job.manifest, job.checksum)
+        try:
+            manifest = read_result(spec.store, job.manifest, job.checksum)
+        except ArtifactCorruptedError:
+            forget(spec.store, spec.identity)
+            raise
         if manifest is None:
-            reason = read_failure(spec.store, job) or self.explain(error)
             if not self.may_go_on():
                 forget(spec.store, spec.identity)
+            if isinstance(error, AirflowSkipException):
+                raise error  # an exit code that the user's options give this meaning
+            reason = read_failure(spec.store, job) or self.explain(error)
             raise self._error(reason, f"Its spec is {job.spec}.") from error
         if error is not None and manifest.status == "success":
             self.log.warning("the job succeeded, but its engine reported: %s", error)
@@ -163,14 +205,19 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
     def _taken(self, spec: TaskSpec, manifest: Manifest) -> Manifest:
         forget(spec.store, spec.identity)
         if manifest.status == "skipped":
-            raise _skip(manifest)
+            raise AirflowSkipException((manifest.error or {}).get("message", ""))
         if manifest.status == "failed":
             raise _failure(manifest, self.external_id()) from None
         return manifest
 
     def _leave(self, spec: TaskSpec) -> None:
         """Forget what an earlier try sent: there is a result without it."""
-        earlier = recall(spec.store, spec.identity)
+        try:
+            earlier = recall(spec.store, spec.identity)
+        except ArtifactCorruptedError as exc:
+            self.log.warning("%s", exc)
+            forget(spec.store, spec.identity)
+            return
         if earlier is not None:
             self._sent, self._job = spec, earlier
             self.tidy()
@@ -227,16 +274,15 @@ def local_folder(store: ArtifactStore) -> str | None:
     return folder
 
 
+class FinalFailureError(TaskFailedError, AirflowFailException):
+    """A task's function failed and asked not to be tried again."""
+
+
 def _failure(manifest: Manifest, job: str) -> TaskFailedError:
     error = manifest.error or {}
-    return TaskFailedError(
+    # By its name: where the function ran, Airflow may not be there.
+    final = error.get("type") == AirflowFailException.__name__
+    return (FinalFailureError if final else TaskFailedError)(
         f"task {manifest.identity.task_id!r} failed in job {job}: {error.get('type')}: "
         f"{error.get('message')}\n{error.get('traceback', '').rstrip()}"
     )
-
-
-def _skip(manifest: Manifest) -> Exception:
-    from airflow.providers.common.compat.sdk import AirflowSkipException
-
-    skipped: Exception = AirflowSkipException((manifest.error or {}).get("message", ""))
-    return skipped

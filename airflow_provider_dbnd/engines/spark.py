@@ -19,6 +19,7 @@ from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.engines import spark_options as options
 from airflow_provider_dbnd.engines.driver_file import driver_source, driver_url
 from airflow_provider_dbnd.engines.remote import RemoteTask, local_folder
+from airflow_provider_dbnd.engines.spark_program import SparkEngine
 from airflow_provider_dbnd.exceptions import ConfigurationError, EngineError
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -45,7 +46,7 @@ _REASONS = (
 )
 
 
-class SparkTask(RemoteTask, SparkSubmitOperator):
+class SparkTask(SparkEngine, SparkSubmitOperator):
     """A task in the driver of a Spark application.
 
     :param master: address of the cluster, where no connection says it: ``local[*]``,
@@ -75,12 +76,11 @@ class SparkTask(RemoteTask, SparkSubmitOperator):
         **kwargs: Any,
     ) -> None:
         self.master = master
-        self._program = ""
         for name in options.OURS:
             if name in kwargs:
                 raise ConfigurationError(
                     f"{name}={kwargs[name]!r}: a task runs its function. For a jar or a script, use "
-                    "spark_job(...)."
+                    "@spark_job."
                 )
         kwargs.update({n: options.as_text(kwargs[n]) for n in options.LISTS if n in kwargs})
         settings = options.conf(conf)
@@ -103,10 +103,13 @@ class SparkTask(RemoteTask, SparkSubmitOperator):
 
     def configure(self, job: Job, store: ArtifactStore) -> None:
         """Give the application its arguments, and the program where the cluster fetches it."""
-        self.application_args = job.arguments()
-        if self._where()[1] == "cluster":
-            self._program = driver_url(store)
         local_folder(store)
+        self.use("" if self.reads_worker() else driver_url(store), None, job.arguments())
+
+    def use(self, program: str, java_class: str | None, arguments: list[str]) -> None:
+        """Give spark-submit a program; no name stands for the one that starts our functions."""
+        self.application, self._java_class = program, java_class
+        self.application_args = arguments
         if self.name == "arrow-spark":
             self.name = f"{self.binding.dag.root}.{self.task_id}"
 
@@ -114,20 +117,33 @@ class SparkTask(RemoteTask, SparkSubmitOperator):
         """Run spark-submit."""
         self._check()
         with tempfile.TemporaryDirectory(prefix="dbnd-spark-") as folder:
-            program = Path(folder, "dbnd_task.py")
-            program.write_text(driver_source())
-            self.application = self._program or str(program)
+            if not self.application:
+                program = Path(folder, "dbnd_task.py")
+                program.write_text(driver_source())
+                self.application = str(program)
             SparkSubmitOperator.execute(self, context)
 
     def submit_job(self, context: Any) -> Any:
         """Submit to the cluster, unless the job that an earlier try submitted is there still."""
-        earlier = self.running_job
-        if earlier is not None and self._is_there(earlier, context):
+        earlier = self.taken_up()
+        if earlier is not None:
             self.log.info("taking up %s", earlier)
             return earlier
         name = super().submit_job(context)
         self.started(str(name))
         return name
+
+    def taken_up(self) -> str | None:
+        """Return the job that an earlier try submitted, if it runs or has succeeded meanwhile."""
+        if self.running_job is None:
+            return None
+        status = self.get_job_status(self.running_job, {})
+        gone_on = self.is_job_active(status) or self.is_job_succeeded(status)
+        return self.running_job if gone_on else None
+
+    def reads_worker(self) -> bool:
+        """Tell whether the driver is on the worker."""
+        return self._where()[1] != "cluster"
 
     def job_id(self) -> str:
         """Return the name of application, driver or pod; on the worker, the process."""
@@ -181,7 +197,8 @@ class SparkTask(RemoteTask, SparkSubmitOperator):
                 "it), or give its path by the engine's option spark_binary"
             )
         master, mode = self._where()
-        if mode == "cluster" and master.startswith(("spark://", "local")):
+        python = self._java_class is None
+        if mode == "cluster" and python and master.startswith(("spark://", "local")):
             raise ConfigurationError(
                 f"Spark runs Python programs on {master} only with the driver on the worker: leave "
                 'deploy_mode out, or set it to "client".'
@@ -191,10 +208,6 @@ class SparkTask(RemoteTask, SparkSubmitOperator):
         """Return master and deploy mode, from options and connection."""
         connection = self._get_hook()._connection
         return str(connection["master"]), str(connection["deploy_mode"] or "client")
-
-    def _is_there(self, job: str, context: Any) -> bool:
-        status = self.get_job_status(job, context)
-        return self.is_job_active(status) or self.is_job_succeeded(status)
 
 
 def _connection(master: str) -> str:

@@ -16,7 +16,7 @@ import json
 import os
 import typing
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -32,14 +32,11 @@ from airflow_provider_dbnd.core.manifest import Manifest, to_json
 from airflow_provider_dbnd.core.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.resolution import Value
 from airflow_provider_dbnd.core.signature import Input
-from airflow_provider_dbnd.core.spark import hadoop_url
+from airflow_provider_dbnd.core.spark import PROGRAM, hadoop_url
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import Encoder
 from airflow_provider_dbnd.engines.remote import RemoteTask
 from airflow_provider_dbnd.exceptions import ConfigurationError, FormatError, ParameterError
-
-#: Set on functions that declare a program.
-MARK = "dbnd_spark_program"
 
 _HADOOP = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs")
 
@@ -61,7 +58,7 @@ class SparkEngine(RemoteTask):
 
     def run_job(self, context: Mapping[str, Any], spec: TaskSpec) -> Manifest:
         """Run the function, or the program that it declares."""
-        if not getattr(self.binding.definition.function, MARK, False):
+        if not getattr(self.binding.definition.function, PROGRAM, False):
             return super().run_job(context, spec)
         engine = {"name": self.binding.engine.name, "type": self.binding.engine.type}
         signature = self.binding.definition.signature
@@ -102,7 +99,7 @@ class SparkEngine(RemoteTask):
         encoder = Encoder(store=spec.store, pipeline=identity.pipeline, task_id=identity.task_id)
         slots = self.binding.definition.signature.outputs
         outputs = {
-            slot.name: encoder.take_folder(written[slot.name], slot.name, slot.annotation)
+            slot.name: encoder.take_folder(written[slot.name], slot.name, _frame(slot.annotation))
             for slot in slots
         }
         single = self.binding.definition.signature.shape == "single"
@@ -176,8 +173,19 @@ def filled(template: list[str], known: Mapping[str, Any]) -> list[str]:
     arguments: list[str] = []
     for each in template:
         whole = known.get(each[1:-1]) if each.startswith("{") and each.endswith("}") else None
-        arguments += whole if isinstance(whole, list) else [each.format_map(known)]
+        try:
+            arguments += whole if isinstance(whole, list) else [each.format_map(known)]
+        except (LookupError, ValueError) as exc:
+            raise ParameterError(
+                f"args: {each!r} cannot be filled in ({type(exc).__name__}: {exc}). In braces there "
+                f"may be {', '.join(known)}; other braces are doubled."
+            ) from exc
     return arguments
+
+
+def _frame(annotation: Any) -> Any:
+    """Return what to read an output as where the reader does not say."""
+    return "pandas.DataFrame" if annotation is Artifact else annotation
 
 
 def _referred(spec: TaskSpec, input_: Input, value: Value) -> tuple[Input, Value]:

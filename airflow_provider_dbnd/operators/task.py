@@ -10,7 +10,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, value_of_run
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, to_json
 from airflow_provider_dbnd.core.resolution import ENGINE, MASK, REUSE, Value, wanted
-from airflow_provider_dbnd.core.reuse import run_or_reuse
+from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.hooks.settings import artifact_store
 from airflow_provider_dbnd.operators.binding import Binding

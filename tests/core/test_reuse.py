@@ -18,7 +18,8 @@ from local_project import Project
 from pandas import DataFrame
 
 from airflow_provider_dbnd import Reuse, output, parameter, pipeline, task
-from airflow_provider_dbnd.core.reuse import duration, flight
+from airflow_provider_dbnd.core.reuse import flight
+from airflow_provider_dbnd.core.reuse.attempt import duration
 from airflow_provider_dbnd.core.reuse.policy import policy_of
 from airflow_provider_dbnd.exceptions import ConfigurationError
 

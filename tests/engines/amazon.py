@@ -3,7 +3,7 @@
 moto's EMR takes steps and leaves them as they are, and its EMR Serverless calls every job run a
 success at once. What is added here: a step or job run executes its program as a process and its state
 follows that process; `CancelSteps` (which moto lacks) and `CancelJobRun` kill it; a client token that
-was seen gives the job run of before. What is not Amazon's: the cluster is this machine, and the
+was seen gives the job run of before; a step that is not there is an error. What is not Amazon's: the cluster is this machine, and the
 program is downloaded first, as EMRFS would do.
 """
 
@@ -184,10 +184,12 @@ class InBucket:
 def steps_run(emr: Emr, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let moto's EMR run steps by *emr*, and cancel them."""
     from moto.core.responses import ActionResult
-    from moto.emr.models import Cluster
+    from moto.emr.exceptions import InvalidRequestException
+    from moto.emr.models import Cluster, ElasticMapReduceBackend
     from moto.emr.responses import ElasticMapReduceResponse
 
     add: Callable[..., Any] = Cluster.add_steps
+    describe: Callable[..., Any] = ElasticMapReduceBackend.describe_step
 
     def add_steps(self: Any, steps: Any) -> Any:
         added = add(self, steps)
@@ -202,7 +204,14 @@ def steps_run(emr: Emr, monkeypatch: pytest.MonkeyPatch) -> None:
         told = [{"StepId": each, "Status": "SUBMITTED"} for each in wanted]
         return ActionResult({"CancelStepsInfoList": told})
 
+    def describe_step(self: Any, cluster_id: str, step_id: str) -> Any:
+        found = describe(self, cluster_id, step_id)
+        if found is None:
+            raise InvalidRequestException(f"Step id '{step_id}' is not valid.")
+        return found
+
     monkeypatch.setattr(Cluster, "add_steps", add_steps)
+    monkeypatch.setattr(ElasticMapReduceBackend, "describe_step", describe_step)
     monkeypatch.setattr(ElasticMapReduceResponse, "cancel_steps", cancel_steps, raising=False)
 
 

@@ -71,7 +71,7 @@ class Cloud:
 
     def wait_for_job(self, flag: Path) -> str:
         """Wait until the newest job says that it runs."""
-        for _ in range(600):
+        for _ in range(1200):
             if flag.exists():
                 return self.jobs[-1]
             time.sleep(0.1)

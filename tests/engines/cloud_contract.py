@@ -86,7 +86,7 @@ class CloudContract(EngineContract):
     ) -> None:
         _when_it_runs(cloud, tmp_path / "flag", cloud.cancel)
 
-        with pytest.raises(EngineError, match="somebody cancelled the job. Run the task again"):
+        with pytest.raises(EngineError, match=r"somebody cancelled the job\. Run the task again"):
             work(arguments={"seconds": 60, "flag": str(tmp_path / "flag")})
 
     def test_a_job_that_the_service_forgets_is_lost(
@@ -212,7 +212,9 @@ class CloudContract(EngineContract):
     ) -> None:
         with pytest.raises(TaskFailedError, match="in work\n") as told:
             work(arguments={"fail": "not today"})
-        assert f"task 'work' failed in job {cloud.jobs[0]}: ValueError: not today" in str(told.value)
+        assert f"task 'work' failed in job {cloud.jobs[0]}: ValueError: not today" in str(
+            told.value
+        )
 
         assert work(try_number=2).outputs["result"] == 42
 

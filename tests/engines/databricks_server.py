@@ -134,9 +134,7 @@ def _handler(workspace: Databricks) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, method: str, path: str, given: dict[str, Any]) -> None:
             known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
-            status, told = (
-                workspace.answer(method, path, given) if known else (401, _FAULTS[401])
-            )
+            status, told = workspace.answer(method, path, given) if known else (401, _FAULTS[401])
             data = json.dumps(told).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

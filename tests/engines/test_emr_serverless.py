@@ -44,7 +44,8 @@ waiter_delay = 1
 deferrable = {str(deferrable).lower()}
 """
 
-    def test_options_of_spark_reach_the_job_run(self, work: Any, cloud: EmrServerless, bucket: str
+    def test_options_of_spark_reach_the_job_run(
+        self, work: Any, cloud: EmrServerless, bucket: str
     ) -> None:
         work(
             options={
@@ -68,6 +69,4 @@ deferrable = {str(deferrable).lower()}
             "--packages org.x:y:1"
         )
         assert driver["entryPoint"].startswith(f"{bucket}/store/_code/bootstrap-")
-        assert driver["entryPointArguments"] == [
-            f"{bucket}/store/_specs/flow/run-1/work/-1/1.json"
-        ]
+        assert driver["entryPointArguments"] == [f"{bucket}/store/_specs/flow/run-1/work/-1/1.json"]

@@ -146,22 +146,19 @@ class TestDeferrable(OnKubernetes):
 
 SOURCE = """
 import importlib, os, time
-from pathlib import Path
 from airflow_provider_dbnd import pipeline, task
 
 @task(engine="here", kubernetes={OPTIONS}, retries={RETRIES})
-def work(seconds: float = 0, mb: int = 0, code: int = -1, needs: str = "json", fill: str = "") -> int:
+def work(seconds: float = 0, mb: int = 0, code: int = -1, needs: str = "json") -> int:
     importlib.import_module(needs)
-    if fill:
-        Path(fill).write_bytes(bytes(20 * 2**20))
     time.sleep(seconds)
     if code >= 0:
         os._exit(code)
     return len(bytearray(b"1") * (mb * 2**20))
 
 @pipeline
-def in_pods(seconds: float = 0, mb: int = 0, code: int = -1, needs: str = "json", fill: str = ""):
-    work(seconds, mb, code, needs, fill)
+def in_pods(seconds: float = 0, mb: int = 0, code: int = -1, needs: str = "json"):
+    work(seconds, mb, code, needs)
 
 dag = in_pods.as_dag()
 """
@@ -238,13 +235,13 @@ def test_an_image_without_the_stores_library_says_so(work: Any, cluster: Cluster
 def test_an_image_without_a_library_names_the_library(
     work: Any, cluster: Cluster, tmp_path: Path
 ) -> None:
-    message = failed(
-        work(
-            {"needs": "pandas"}, image=cluster.bare, store=str(tmp_path / "s"), **mounted(tmp_path)
-        )
+    state, log = work(
+        {"needs": "pandas"}, image=cluster.bare, store=str(tmp_path / "s"), **mounted(tmp_path)
     )
 
-    assert "No module named 'pandas'" in message
+    assert state == "failed"
+    assert f"task 'work' failed in job {cluster.namespace}/in-pods-work-" in log
+    assert "No module named 'pandas'" in log
 
 
 @pytest.mark.parametrize(
@@ -316,17 +313,41 @@ def test_a_pod_that_is_deleted_while_it_runs_is_lost(work: Any, cluster: Cluster
     assert "the pod was deleted before it left a result" in message
 
 
-def test_a_pod_that_fills_its_disk_is_evicted(work: Any) -> None:
-    message = failed(
-        work(
-            {"fill": "/scratch/x", "seconds": 120},
-            volumes=[{"name": "scratch", "empty_dir": {"size_limit": "1Mi"}}],
-            volume_mounts=[{"name": "scratch", "mount_path": "/scratch"}],
-        )
-    )
+@pytest.fixture
+def slot(cluster: Cluster) -> Iterator[str]:
+    """A device of which the node has one, so that pods compete for it and for nothing else."""
+    name = f"dbnd.test/{cluster.namespace}"
+    node = cluster.api.list_node().items[0].metadata.name
+    cluster.api.patch_node_status(node, {"status": {"capacity": {name: "1"}}})
+    yield name
+    cluster.api.patch_node_status(node, {"status": {"capacity": {name: None}}})
 
-    assert "the pod was evicted (Evicted: " in message
-    assert "scratch" in message
+
+def test_a_pod_that_gives_way_to_another_is_evicted(work: Any, cluster: Cluster, slot: str) -> None:
+    def compete() -> None:
+        cluster.wait_for("Running")
+        container = {
+            "name": "base",
+            "image": cluster.bare,
+            "imagePullPolicy": "Never",
+            "command": ["true"],
+            "resources": {"limits": {slot: "1"}},
+        }
+        spec = {
+            "containers": [container],
+            "hostNetwork": True,
+            "restartPolicy": "Never",
+            "priorityClassName": "system-node-critical",
+        }
+        pod = {"metadata": {"name": "important"}, "spec": spec}
+        cluster.api.create_namespaced_pod(cluster.namespace, pod)
+
+    thread = in_background(compete)
+    message = failed(work({"seconds": 120}, gpu={slot: 1}))
+    thread.join()
+
+    assert "the pod was evicted (Preempted: Preempted by " in message
+    assert "Not tried again" not in message
 
 
 def test_a_pod_that_runs_too_long_is_stopped_at_its_deadline(work: Any) -> None:

@@ -146,15 +146,6 @@ def meanwhile(tmp_path: Path, act: Callable[[], None]) -> Iterator[None]:
     thread.join()
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
-def test_all_lines_of_the_log_are_shown(flow: Any, tmp_path: Path, deferrable: bool) -> None:
-    state, log = flow(table(deferrable=deferrable))
-
-    assert state == "success"
-    # The provider's trigger brings the first hundred lines, and Spark writes as many by itself.
-    assert "Successfully stopped SparkContext" in log
-
-
 def test_killing_the_task_deletes_the_batch_and_its_driver(
     flow: Any, livy: str, tmp_path: Path, store_url: str
 ) -> None:
@@ -217,37 +208,58 @@ def test_a_retry_takes_the_batch_of_a_worker_that_died(
     assert not list(store.glob("_jobs/**/*.json"))
 
 
-DEFERRED = """
+#: A run of the flow in a process of its own, the same one whenever it is started.
+RUN = """
 import datetime as dt
 import sys
 from airflow_provider_dbnd.cli.dags import parse
 dag = next(iter(parse(sys.argv[1]).dags.values()))
-run = dag.test(
-    logical_date=dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc),
-    run_conf={"started": sys.argv[2], "seconds": 15},
-)
+day = dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)
+conf = {"started": sys.argv[2], "seconds": int(sys.argv[3])}
+run = dag.test(logical_date=day, run_after=day, run_conf=conf)
 print("state:", run.state)
 """
 
 
-def test_a_retry_takes_the_batch_of_a_deferred_task(
-    livy: str, airflow_db: str, tmp_path: Path
-) -> None:
-    (tmp_path / "dbnd.toml").write_text(table(deferrable=True))
-    store, started = tmp_path / "store", tmp_path / "started"
-    file = Path(airflow_db) / "deferred_flow.py"
-    file.write_text(SLOW + "\ndag = flow.as_dag()\n")
-    env = environment(DBND_STORE=str(store), DBND_CONFIG=str(tmp_path / "dbnd.toml"))
-    command = [sys.executable, "-c", DEFERRED, str(file), str(started)]
+@pytest.fixture
+def airflow_run(livy: str, airflow_db: str, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """``airflow_run(engine, seconds)`` is the command and environment of a run in Airflow."""
+    file = Path(airflow_db) / "flow_of_its_own.py"
 
-    try:
-        worker = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        wait_for(lambda: lines(started))
-        worker.kill()
-        worker.communicate()
-        again = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-    finally:
-        file.unlink()
+    def command(engine: str, seconds: int) -> dict[str, Any]:
+        (tmp_path / "dbnd.toml").write_text(engine)
+        file.write_text(SLOW + "\ndag = flow.as_dag()\n")
+        env = environment(
+            DBND_STORE=str(tmp_path / "store"),
+            DBND_CONFIG=str(tmp_path / "dbnd.toml"),
+            AIRFLOW__LOGGING__LOGGING_LEVEL="INFO",
+        )
+        arguments = [str(file), str(tmp_path / "started"), str(seconds)]
+        return {"args": [sys.executable, "-c", RUN, *arguments], "env": env}
+
+    yield command
+    file.unlink()
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_all_lines_of_the_log_are_shown(airflow_run: Any, deferrable: bool) -> None:
+    command = airflow_run(table(deferrable=deferrable), 1)
+
+    done = subprocess.run(**command, capture_output=True, text=True, timeout=300)
+
+    assert "state: success" in done.stdout, done.stdout + done.stderr
+    # The provider's trigger brings the first hundred lines, and Spark writes as many by itself.
+    assert "Successfully stopped SparkContext" in done.stdout
+
+
+def test_a_retry_takes_the_batch_of_a_deferred_task(airflow_run: Any, tmp_path: Path) -> None:
+    command, started = airflow_run(table(deferrable=True), 15), tmp_path / "started"
+
+    worker = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: lines(started))
+    worker.kill()
+    worker.communicate()
+    again = subprocess.run(**command, capture_output=True, text=True, timeout=300)
 
     assert "state: success" in again.stdout, again.stdout + again.stderr
     assert len(lines(started)) == 1
@@ -306,9 +318,12 @@ def test_frames_pass_between_pandas_and_spark_over_s3(
     moto, jars = variable("DBND_TEST_S3_MOTO"), variable("DBND_TEST_SPARK_JARS")
     bucket = f"dbnd-livy-{uuid.uuid4().hex[:8]}"
     keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-    boto3.client("s3", endpoint_url=moto, region_name="us-east-1", **keys).create_bucket(
-        Bucket=bucket
-    )
+    client = boto3.client("s3", endpoint_url=moto, region_name="us-east-1", **keys)
+    client.create_bucket(Bucket=bucket)
+    all_may = {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}
+    there = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    policy = {"Version": "2012-10-17", "Statement": [{**all_may, "Resource": there}]}
+    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
     hadoop = f"""
 "spark.driver.extraClassPath" = "{jars}/*"
 "spark.executor.extraClassPath" = "{jars}/*"

@@ -405,3 +405,104 @@ def test_a_worker_without_spark_submit_is_told_so(failing: Any) -> None:
     engine = table("local[1]").replace("/bin/spark-submit", "/bin/no-spark-submit")
 
     assert "no-spark-submit' is not on the worker's PATH" in failing(engine)
+
+
+# --- programs that are none of our functions ------------------------------------------------------
+
+#: A script that knows nothing of this package.
+SCRIPT = """
+import sys
+from pyspark.sql import SparkSession, functions as F
+
+rows, least, big, rest = sys.argv[1:]
+spark = SparkSession.builder.getOrCreate()
+frame = spark.read.parquet(rows)
+frame.where(F.col("x") >= int(least)).write.parquet(big)
+frame.where(F.col("x") < int(least)).write.parquet(rest)
+"""
+
+PROGRAMS = """
+import pandas as pd
+
+from airflow_provider_dbnd import output, pipeline, spark_job, task
+
+
+@task(result=output.parquet)
+def orders(n: int = 1000) -> pd.DataFrame:
+    return pd.DataFrame({"x": range(n)})
+
+
+@spark_job(
+    "split.py",
+    args=["{rows}", "{least}", "{big}", "{rest}"],
+    result="big,rest",
+    engine="here",
+)
+def split(rows: pd.DataFrame, least: int = 900) -> tuple[pd.DataFrame, pd.DataFrame]: ...
+
+
+@task
+def count(rows: pd.DataFrame) -> list[int]:
+    return [len(rows), int(rows["x"].min())]
+
+
+@pipeline
+def flow(n: int = 1000):
+    big, rest = split(orders(n))
+    count(big)
+    count(rest, task_id="count_of_rest")
+"""
+
+
+def programs_left(store: str, run_id: str, outputs_: dict[str, Any]) -> None:
+    assert outputs_["count"] == [100, 900]
+    assert outputs_["count_of_rest"] == [900, 0]
+    big = outputs_["split"]
+    assert big["uri"].startswith(f"{store}/flow/split/big/")
+    assert big["rows"] == 100
+
+
+def test_a_script_is_given_artifacts_as_paths_and_leaves_artifacts(tmp_path: Path) -> None:
+    project, store = project_of(tmp_path, table("local[1]"), PROGRAMS), tmp_path / "store"
+    (project / "flows" / "split.py").write_text(SCRIPT)
+
+    done = subprocess.run(
+        dbnd_run(project, "r1"),
+        env=environment(DBND_STORE=str(store)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
+    programs_left(f"file://{store}", "r1", outputs(str(store), "r1"))
+    manifest = attempt(str(store), "split")
+    assert manifest.parameters["application"].value == "split.py"
+    assert manifest.inputs["rows"][0]["format"] == "parquet"
+    assert manifest.engine["type"] == "spark"
+    assert not list(store.glob(".staging/*"))
+    assert not list(store.glob("_jobs/**/*.json"))
+
+
+def attempt(store: str, task_id: str) -> Any:
+    found = attempts_of_run(ArtifactStore(store), "flow", "r1")
+    return next(each for each in found if each.identity.task_id == task_id)
+
+
+def test_a_script_that_fails_is_told_of_with_its_last_lines(tmp_path: Path) -> None:
+    project, store = project_of(tmp_path, table("local[1]"), PROGRAMS), tmp_path / "store"
+    (project / "flows" / "split.py").write_text("raise ValueError('not today')")
+
+    done = subprocess.run(
+        dbnd_run(project, "r1"),
+        env=environment(DBND_STORE=str(store)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert done.returncode == 1
+    assert "engine 'here' (spark), job process" in done.stderr
+    assert "ValueError: not today" in done.stderr
+    assert attempt(str(store), "split").status == "failed"
+    assert not list(store.glob(".staging/*"))

@@ -51,19 +51,12 @@ def table(rows: int = ROWS) -> pa.Table:
     return pa.table({"number": number, "text": number.astype(str)})
 
 
-def uneven(spark: Any, parts: int = 4) -> Any:
-    """The rows of :func:`table` in parts of which each is larger than the one before."""
-    rows = ROWS // parts
-    frames = [
-        spark.range(n * rows, (n + 1) * rows, 1, 1)
-        .withColumn("text", F.col("id").cast("string"))
-        .withColumnRenamed("id", "number")
-        for n in range(parts)
-    ]
-    # Few rows first: Spark reads the largest file first.
-    first = frames[0].filter("number < 10")
-    rest = frames[0].filter("number >= 10")
-    return spark_frame.put_together([first, rest, *frames[1:]])
+def uneven(spark: Any) -> Any:
+    """The rows of :func:`table` in five parts, few in the first: Spark reads the largest file first."""
+    first = "CASE id WHEN 0 THEN 0 WHEN 1 THEN 10 ELSE (id - 1) * 2500 END"
+    last = "CASE id WHEN 0 THEN 9 ELSE id * 2500 - 1 END"
+    frame = spark.range(0, 5, 1, 5).selectExpr(f"EXPLODE(SEQUENCE({first}, {last})) AS number")
+    return frame.selectExpr("CAST(number AS BIGINT) AS number", "CAST(number AS STRING) AS text")
 
 
 def numbers(frame: Any) -> list[int]:
@@ -120,6 +113,7 @@ def test_rows_keep_their_order_from_task_to_task(spark: Any, store: ArtifactStor
 
     frame = read(store, reference, DataFrame)
 
+    assert len(parts_of(reference)) == 5
     assert numbers(frame) == list(range(ROWS))
     assert numbers(frame.filter("number % 2 = 0")) == list(range(0, ROWS, 2))
     assert read(store, reference, pa.Table).equals(table())

@@ -86,8 +86,10 @@ def fingerprint(function: Callable[..., Any], *, declared: Sequence[str] = ()) -
 
 
 def _file_of(function: Any) -> str:
-    inner = function
-    while "__wrapped__" in vars_of(inner):
+    inner: Any = function
+    seen: set[int] = set()
+    while id(inner) not in seen and "__wrapped__" in vars_of(inner):
+        seen.add(id(inner))
         inner = vars_of(inner)["__wrapped__"]
     if type(inner) is not types.FunctionType:
         raise FingerprintError(

@@ -157,8 +157,6 @@ class Reach:
         self._on_the_way.discard((home, name))
         return found
 
-    # Variables
-
     def _value(self, value: Any, module: Module, name: str) -> str:
         if self._is_ours(value) or (is_wrapper(value) and module.source.is_defined(name)):
             return self._refer(value)
@@ -238,8 +236,6 @@ class Reach:
             return f"wrapper({self._refer(kind)},{self._refer(vars_of(value)['__wrapped__'])})"
         raise NotPlain
 
-    # Modules
-
     def _module(self, names: Mapping[str, Any], file: object = None) -> Module | None:
         """Return the project's module with these names, None for one from outside."""
         file = file or names.get("__file__")
@@ -295,8 +291,6 @@ class Reach:
         if type(value) is types.FunctionType:
             return self._project.has(value.__code__.co_filename)
         return is_class(value) and self._module_of_class(value) is not None
-
-    # Functions
 
     def _function(self, function: types.FunctionType) -> str:
         code = function.__code__
@@ -372,8 +366,6 @@ class Reach:
                 f"expected a function from a file, got one from {file}. Code without a source file "
                 "cannot be fingerprinted; write it to a module."
             )
-
-    # Classes
 
     def _class(self, cls: type) -> str:
         module = self._module_of_class(cls)

@@ -48,7 +48,8 @@ def run_or_reuse(
         if policy.mode != "off":
             log.info("not reusable: %s", exc)
         return run(spec)
-    spec = replace(spec, code={"digest": code.digest, "parts": dict(code.parts)})
+    recorded = {"digest": code.digest, "parts": dict(code.parts), "blind": list(code.blind)}
+    spec = replace(spec, code=recorded)
     # A retry, or a task that was cleared, goes on from what the same run left.
     resumes = policy.mode == "off" and wanted is None and spec.identity.try_number > 1
     if policy.mode == "off" and not resumes:

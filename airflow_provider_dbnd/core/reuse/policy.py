@@ -18,6 +18,14 @@ Mode = Literal["off", "on", "refresh"]
 MODES: tuple[Mode, ...] = ("off", "on", "refresh")
 
 
+#: Fields that may be given as text: the classes they have, and the type they are read as.
+_CONVERTED: Mapping[str, tuple[tuple[type, ...], Any]] = {
+    "depends": ((tuple,), tuple[str, ...]),
+    "ttl": ((dt.timedelta, type(None)), dt.timedelta | None),
+    "single_flight": ((bool,), bool),
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reuse:
     """The conditions of reuse, besides equal code, inputs and parameters.
@@ -40,19 +48,18 @@ class Reuse:
     mode: Mode = "on"
 
     def __post_init__(self) -> None:
-        try:
-            ttl = convert(self.ttl, dt.timedelta | None, Parameter())
-            depends = convert(self.depends, tuple[str, ...], Parameter())
-            single_flight = convert(self.single_flight, bool, Parameter())
-        except ValueError as exc:
-            raise ConfigurationError(f"reuse: {exc}.") from exc
         if self.mode not in MODES:
             raise ConfigurationError(
                 f"reuse: mode is {self.mode!r}{did_you_mean(str(self.mode), MODES)}"
             )
-        object.__setattr__(self, "ttl", ttl)
-        object.__setattr__(self, "depends", depends)
-        object.__setattr__(self, "single_flight", single_flight)
+        for name, (kinds, annotation) in _CONVERTED.items():
+            value = getattr(self, name)
+            if isinstance(value, kinds):
+                continue  # pydantic is not loaded for nothing
+            try:
+                object.__setattr__(self, name, convert(value, annotation, Parameter()))
+            except ValueError as exc:
+                raise ConfigurationError(f"reuse: {name} is {value!r}. {exc}.") from exc
 
 
 OFF = Reuse(mode="off")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,11 +13,13 @@ from airflow.providers.cncf.kubernetes.k8s_model import K8SModel
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import create_unique_id
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator, make_safe_label_value
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.job import Job
 from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.engines.kubernetes import pods
 from airflow_provider_dbnd.engines.kubernetes.options import (
     operator_options,
     pod_overrides,
@@ -39,8 +41,6 @@ TASK_LABEL, SPEC_LABEL, ENGINE_LABEL = "dbnd/task", "dbnd/spec", "dbnd/engine"
 #: How long a pod that was deleted may take beyond its grace period, in seconds.
 _DELETION = 30
 _GRACE = 30
-
-_ENDED = ("Succeeded", "Failed")
 
 
 class NotRetriedError(EngineError, AirflowFailException):
@@ -152,6 +152,10 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         self._reason = found or reason_of_error(error)
         return self._reason.text
 
+    def follows(self, job: Job) -> bool:  # noqa: ARG002 - any
+        """Tell that a job is taken up: its pod is found by its labels."""
+        return True
+
     def may_go_on(self) -> bool:
         """Tell whether the pod may run still: it was made, and now the cluster does not answer."""
         return self._reason is not None and self._pod_name() is not None and self._look is None
@@ -163,7 +167,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         namespace, _, name = self.running_job.partition("/")
         try:
             self._locate_files()
-            self._put_away(self._read(namespace, name))
+            self._put_away(pods.find(self.client, namespace, name))
         except Exception as exc:  # noqa: BLE001 - the result is there, and counts more
             self.log.warning("pod %s is left over: %s", self.running_job, exc)
 
@@ -210,6 +214,11 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
             self._look_at(remote_pod.metadata.namespace, remote_pod.metadata.name, remote_pod)
         super().cleanup(pod, remote_pod, xcom_result, context)
 
+    @functools.cached_property
+    def pod_manager(self) -> PodManager:
+        """What reads, follows and deletes pods."""
+        return pods.ConsistentPodManager(kube_client=self.client, callbacks=self.callbacks)
+
     @contextlib.contextmanager
     def _operating(self, context: Any) -> Iterator[None]:
         """Let KubernetesPodOperator work: what it would push is its sidecar's."""
@@ -246,35 +255,24 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
 
     def _clear(self, namespace: str, selector: str) -> None:
         """Delete the pods that *selector* finds, and wait until those that run are gone."""
-        running = []
-        for pod in self._pods(namespace, selector):
-            if pod.status.phase in _ENDED:
+        found = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
+        running = [pod for pod in found if pod.status.phase not in pods.ENDED]
+        for pod in found:
+            if pod.status.phase in pods.ENDED:
                 self._put_away(pod)
-                continue
+        for pod in running:
             self.log.warning(
                 "pod %s runs another spec of this task: deleting it", pod.metadata.name
             )
             self.pod_manager.delete_pod(pod)
-            running.append(pod)
         seconds = (self.termination_grace_period or _GRACE) + _DELETION
-        until = time.monotonic() + seconds
         for pod in running:
-            while self._read(namespace, pod.metadata.name) is not None:
-                if time.monotonic() > until:
-                    raise EngineError(
-                        f"pod {namespace}/{pod.metadata.name}, of another try of this task, is there "
-                        f"{seconds} s after it was deleted. Delete it by force if its node is gone."
-                    )
-                time.sleep(1)
+            pods.await_gone(self.client, namespace, pod.metadata.name, seconds=seconds)
 
     def _put_away(self, pod: Any) -> None:
         """Delete a pod that ended, or where pods are kept mark it as done with."""
         if pod is not None and not self.process_pod_deletion(pod, reraise=False):
             self.patch_already_checked(pod, reraise=False)
-
-    def _pods(self, namespace: str, selector: str) -> list[Any]:
-        found = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector)
-        return list(found.items)
 
     def _pod_name(self) -> tuple[str, str] | None:
         if self.pod is None:
@@ -284,27 +282,9 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
     def _look_at(self, namespace: str, name: str, known: Any = None) -> None:
         """Note how the pod is now; *known* is how it was."""
         try:
-            pod = self._read(namespace, name)
-            events: list[Any] = []
-            if pod is None or pod.status.phase == "Pending" or pod.metadata.deletion_timestamp:
-                events = self.client.list_namespaced_event(
-                    namespace=namespace, field_selector=f"involvedObject.name={name}"
-                ).items
-        except _api_errors() as exc:
+            self._look = pods.look_at(self.client, namespace, name, known)
+        except pods.api_errors() as exc:
             self.log.warning("pod %s/%s cannot be read: %s", namespace, name, exc)
-            return
-        gone = pod is None or pod.metadata.deletion_timestamp is not None
-        self._look = LastLook(pod=pod or known, gone=gone, events=events)
-
-    def _read(self, namespace: str, name: str) -> Any:
-        from kubernetes.client.exceptions import ApiException
-
-        try:
-            return self.client.read_namespaced_pod(name, namespace)
-        except ApiException as exc:
-            if exc.status == 404:
-                return None
-            raise
 
     def _error(self, reason: str, remedy: str) -> EngineError:
         """Make the error; one that Airflow does not retry, if this reason used up its retries."""
@@ -355,13 +335,6 @@ def _task_label(spec: TaskSpec) -> str:
 
 def _spec_label(job: Job) -> str:
     return job.checksum[:32]
-
-
-def _api_errors() -> tuple[type[Exception], ...]:
-    from kubernetes.client.exceptions import ApiException
-    from urllib3.exceptions import HTTPError
-
-    return ApiException, HTTPError
 
 
 def _within(folder: str, mount: str) -> bool:

@@ -106,6 +106,7 @@ def reason_of_pod(look: LastLook) -> Reason | None:
 
 def reason_of_error(error: BaseException | None) -> Reason:
     """Return what an error of the operator, or of the client it uses, says."""
+    from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
     from kubernetes.client.exceptions import ApiException
     from kubernetes.config import ConfigException
@@ -114,10 +115,11 @@ def reason_of_error(error: BaseException | None) -> Reason:
     if error is None:
         return Reason(name="failed", text="the pod left no result")
     if isinstance(error, DbndError):
-        return Reason(name="invalid_config", text=str(error))
+        wrong = isinstance(error, ConfigurationError)
+        return Reason(name="invalid_config" if wrong else "failed", text=str(error))
     if isinstance(error, ApiException):
         return _refused(error)
-    if isinstance(error, HTTPError) or type(error).__name__ == "KubernetesApiException":
+    if isinstance(error, (HTTPError, KubernetesApiException)):
         return Reason(
             name="unreachable",
             text=f"the Kubernetes API does not answer: {error}. Check kubernetes_conn_id or "

@@ -1,0 +1,38 @@
+"""Tracebacks for people: without the frames of this package and of Python's import system."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import traceback
+
+from airflow_provider_dbnd.exceptions import DbndError
+
+_NOISE = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen ")
+_IMPORTLIB = importlib.__file__
+
+
+def user_traceback(error: BaseException) -> str:
+    """Return the traceback of *error* and of what led to it.
+
+    Where an error is none of ours but was raised in this package, its frames stay: they tell why.
+    """
+    told = traceback.TracebackException.from_exception(error)
+    _shorten(told, error)
+    return "".join(told.format())
+
+
+def _shorten(told: traceback.TracebackException, error: BaseException) -> None:
+    stack = told.stack
+    if isinstance(error, DbndError) or not stack or not _is_noise(stack[-1]):
+        stack[:] = [frame for frame in stack if not _is_noise(frame)]
+    if not stack:
+        told.stack = None  # type: ignore[assignment]  # then there is no headline either
+    chain = ((told.__cause__, error.__cause__), (told.__context__, error.__context__))
+    for told_of, led in chain:
+        if told_of is not None and led is not None:
+            _shorten(told_of, led)
+
+
+def _is_noise(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith(_NOISE) or frame.filename == _IMPORTLIB
