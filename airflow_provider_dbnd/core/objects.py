@@ -311,8 +311,8 @@ def modified(info: Mapping[str, Any]) -> float:
 
 def version_of(info: Mapping[str, Any]) -> str:
     """Return what changes when the object that fsspec's *info* is of gets other content."""
-    named = (info[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if info.get(name))
-    return f"{info.get('size')} {next(named, modified(info))}"
+    versions = (info[name] for name in _VERSIONS if info.get(name))
+    return f"{info.get('size')}:{next(versions, modified(info))}"
 
 
 def mark() -> str:

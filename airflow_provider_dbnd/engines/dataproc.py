@@ -85,10 +85,12 @@ class DataprocTask(CloudSparkTask, DataprocSubmitJobOperator):
 
     def submit(self, context: Any) -> None:
         """Submit the job, and wait for its end."""
+        self._find_project()
         DataprocSubmitJobOperator.execute(self, context)
 
     def follow(self, job: str, context: Any) -> None:  # noqa: ARG002 - as any engine
         """Wait for the end of a job."""
+        self._find_project()
         if self.deferrable:
             trigger = DataprocSubmitTrigger(
                 job_id=job,
@@ -136,6 +138,10 @@ class DataprocTask(CloudSparkTask, DataprocSubmitJobOperator):
         """Cancel the job."""
         self._client()
         super().on_kill()
+
+    def _find_project(self) -> None:
+        # The trigger's hook does not look for it in the connection (provider 22.8).
+        self.project_id = self.project_id or self._client().project_id
 
     def _client(self) -> DataprocHook:
         # The operator makes its own only where it submits.

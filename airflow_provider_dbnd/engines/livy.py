@@ -67,8 +67,7 @@ class LivyTask(SparkEngine, LivyOperator):
             file="",
             conf=settings,
             polling_interval=polling_interval,
-            # The record of the job does that, with any version of Airflow and deferred as well.
-            durable=False,
+            **options.not_durable(LivyOperator),
             **kwargs,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -64,8 +65,7 @@ class SparkTask(SparkEngine, SparkSubmitOperator):
         **getattr(SparkSubmitOperator, "template_fields_renderers", {}),
         **RemoteTask.template_fields_renderers,
     }
-    # Our own record of the job is what a retry goes by; the operator's would refuse YARN's cluster mode.
-    defaults: ClassVar[Mapping[str, Any]] = {"durable": False}
+    defaults: ClassVar[Mapping[str, Any]] = options.not_durable(SparkSubmitOperator)
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class SparkTask(SparkEngine, SparkSubmitOperator):
 
     def on_kill(self) -> None:
         """Kill spark-submit and the application."""
-        if self._hook is not None:
+        if self._hook is not None or self._stand_in is not None:
             super().on_kill()
 
     def _check(self) -> None:
@@ -212,7 +212,7 @@ class SparkTask(SparkEngine, SparkSubmitOperator):
 
 def _connection(master: str) -> str:
     """Define a connection to *master* in this process and return its id."""
-    name = "dbnd_spark_" + re.sub(r"\W", "_", master).lower()
+    name = f"dbnd_spark_{hashlib.sha256(master.encode()).hexdigest()[:12]}"
     value = {"conn_type": "spark", "host": master}
     os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(value)
     return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,17 @@ OURS = ("application", "application_args", "java_class")
 
 #: What Python programs are run by, on the driver and on executors.
 PYTHON = "spark.pyspark.python"
+
+
+def not_durable(operator: type) -> dict[str, Any]:
+    """Return the option that turns off what *operator* itself does to take up a job, if it does that.
+
+    Our own record of the job holds with any version of Airflow and in every mode, and it knows which
+    spec the job runs.
+    """
+    takes = "durable" in inspect.signature(vars(operator)["__init__"]).parameters
+    return {"durable": False} if takes else {}
+
 
 Option = Callable[[Any], dict[str, Any]]
 

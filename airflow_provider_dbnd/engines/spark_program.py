@@ -44,6 +44,8 @@ _HADOOP = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs")
 class SparkEngine(RemoteTask):
     """A task on Spark: one of our functions in a driver, or a program of another kind."""
 
+    deferrable: bool
+
     @abstractmethod
     def use(self, program: str, java_class: str | None, arguments: list[str]) -> None:
         """Give the operator a program that is none of ours."""
@@ -60,6 +62,8 @@ class SparkEngine(RemoteTask):
         """Run the function, or the program that it declares."""
         if not getattr(self.binding.definition.function, PROGRAM, False):
             return super().run_job(context, spec)
+        # The worker waits: it is what takes over the outputs.
+        self.deferrable = False
         engine = {"name": self.binding.engine.name, "type": self.binding.engine.type}
         signature = self.binding.definition.signature
         inputs, arguments = dict(signature.inputs), dict(spec.arguments)

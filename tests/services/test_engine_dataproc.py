@@ -137,7 +137,7 @@ deferrable = {str(deferrable).lower()}
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection)
 
         with pytest.raises(EngineError) as told:
-            work(options={"timeout": 3})
+            work(options={"retry": None, "timeout": 3})
 
         assert "job not submitted: Dataproc did not take the job. Check the opt" in str(told.value)
         assert "ServiceUnavailable: 503" in str(told.value)

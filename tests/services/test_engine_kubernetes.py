@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -14,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_dbnd.exceptions import TaskFailedError
+from tests.engines import attempt as attempts
 from tests.engines.engine_contract import PASSWORD, EngineContract
 
 
@@ -395,3 +402,414 @@ def test_a_store_the_pod_may_not_write_is_named(work: Any, tmp_path: Path) -> No
 
     assert "Read-only file system" in message
     assert str(tmp_path / "store") in message
+
+
+# --- workers that die, and tasks that are killed ---------------------------------------------------
+
+
+@pytest.fixture
+def project(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """``project(**options)`` is a folder with a task whose pods mount it, store included."""
+    monkeypatch.delenv("DBND_STORE", raising=False)
+
+    def make(**options: str) -> str:
+        disk = {
+            "volumes": f'[{{ name = "disk", hostPath = {{ path = "{tmp_path}" }} }}]',
+            "volume_mounts": f'[{{ name = "disk", mountPath = "{tmp_path}" }}]',
+        }
+        (tmp_path / "work.py").write_text(attempts.WORK)
+        (tmp_path / "dbnd.toml").write_text(
+            f'engine = "here"\nstore = "{tmp_path}/store"\n' + cluster.table(**{**disk, **options})
+        )
+        return str(tmp_path)
+
+    return make
+
+
+def ran(flag: Path) -> int:
+    """Return how often the task's function was called."""
+    return len(flag.read_text().splitlines()) if flag.exists() else 0
+
+
+def until(true: Callable[[], Any], seconds: float = 90) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := true():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("waited in vain")
+
+
+def die(project: str, when: Callable[[], Any], **arguments: Any) -> None:
+    """Kill the worker of a first try, with no chance to clean up."""
+    worker = attempts.start(project, arguments=arguments)
+    try:
+        until(when)
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+def mine(cluster: Cluster, project: str) -> list[Any]:
+    """Return the pods that run a spec of this project's store."""
+    return [
+        pod
+        for pod in cluster.pods()
+        if pod.metadata.annotations["dbnd/spec"].startswith(f"file://{project}/")
+    ]
+
+
+def test_a_retry_follows_the_pod_of_a_worker_that_died(
+    project: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    folder, flag = project(), tmp_path / "flag"
+    given = {"seconds": 20, "flag": str(flag)}
+    die(folder, lambda: ran(flag), **given)
+    (pod,) = mine(cluster, folder)
+    assert pod.status.phase == "Running"
+
+    manifest = attempts.attempt(folder, arguments=given, try_number=2)
+
+    assert manifest.outputs["result"] == 42
+    assert ran(flag) == 1
+    until(lambda: not mine(cluster, folder))
+    assert not list(tmp_path.glob("store/_jobs/**/*.json"))
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["deleted", "kept"])
+def test_the_result_of_a_pod_that_ended_meanwhile_is_taken(
+    project: Any, cluster: Cluster, tmp_path: Path, keep: bool
+) -> None:
+    folder = project(on_finish_action='"keep_pod"' if keep else '"delete_pod"')
+    flag = tmp_path / "flag"
+    given = {"seconds": 6, "flag": str(flag)}
+    die(folder, lambda: ran(flag), **given)
+    until(lambda: [pod for pod in mine(cluster, folder) if pod.status.phase == "Succeeded"])
+
+    manifest = attempts.attempt(folder, arguments=given, try_number=2)
+
+    assert manifest.outputs["result"] == 42
+    assert ran(flag) == 1
+    if keep:
+        (pod,) = mine(cluster, folder)
+        assert pod.metadata.labels["already_checked"] == "True"
+    else:
+        until(lambda: not mine(cluster, folder))
+
+
+def test_a_pod_with_other_parameters_is_deleted_before_the_retrys_own_starts(
+    project: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    folder, flag = project(), tmp_path / "flag"
+    die(folder, lambda: ran(flag), seconds=120, flag=str(flag))
+    (first,) = mine(cluster, folder)
+
+    manifest = attempts.attempt(folder, arguments={"flag": str(flag)}, try_number=2)
+
+    assert manifest.outputs["result"] == 42
+    assert ran(flag) == 2
+    until(lambda: not mine(cluster, folder))
+    events = cluster.api.list_namespaced_event(
+        cluster.namespace, field_selector=f"involvedObject.name={first.metadata.name}"
+    )
+    assert "Killing" in {event.reason for event in events.items}
+
+
+def test_a_pod_that_failed_meanwhile_does_not_spoil_the_retry(
+    project: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    folder, flag = project(), tmp_path / "flag"
+    given = {"seconds": 6, "flag": str(flag), "fail": "not today"}
+    die(folder, lambda: ran(flag), **given)
+    until(lambda: [pod for pod in mine(cluster, folder) if pod.status.phase == "Failed"])
+
+    with pytest.raises(TaskFailedError, match="not today"):
+        attempts.attempt(folder, arguments={**given, "seconds": 6}, try_number=2)
+
+    assert ran(flag) == 2
+    until(lambda: not mine(cluster, folder))
+
+
+def test_killing_the_task_deletes_its_pod(work: Any, cluster: Cluster) -> None:
+    def kill() -> None:
+        cluster.wait_for("Running")
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = in_background(kill)
+    try:
+        state, _ = work({"seconds": 120})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        thread.join()
+
+    assert state == "failed"
+    until(lambda: not cluster.pods())
+
+
+def test_a_deferred_task_that_dies_is_taken_up_by_the_retry(
+    airflow_run: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    command, flag = airflow_run(), tmp_path / "flag"
+    worker = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: ran(flag))
+        # It is deferred by now: what waits is the trigger.
+        time.sleep(2)
+    finally:
+        worker.kill()
+        worker.communicate()
+
+    again = subprocess.run(**command, capture_output=True, text=True, timeout=300)
+
+    assert "state: success" in again.stdout, again.stdout + again.stderr
+    assert ran(flag) == 1
+    until(lambda: not mine(cluster, str(tmp_path)))
+
+
+#: A run of the DAG in a process of its own, the same run whenever it is started.
+RUN = """
+import datetime as dt
+import sys
+from airflow_provider_dbnd.cli.dags import parse
+dag = next(iter(parse(sys.argv[1]).dags.values()))
+day = dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)
+run = dag.test(logical_date=day, run_after=day, run_conf={"flag": sys.argv[2], "seconds": 15})
+print("state:", run.state)
+"""
+
+FLOW = """
+from airflow_provider_dbnd import pipeline
+
+@pipeline
+def flow(seconds: float = 0, flag: str = ""):
+    work(seconds=seconds, flag=flag)
+
+dag = flow.as_dag()
+"""
+
+
+@pytest.fixture
+def airflow_run(project: Any, airflow_db: str, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """``airflow_run(**options)`` is the command and environment of a deferred run in Airflow."""
+    file = Path(airflow_db) / "pods_of_its_own.py"
+
+    def command(**options: str) -> dict[str, Any]:
+        folder = project(deferrable="true", **options)
+        file.write_text(attempts.WORK + FLOW)
+        env = {**os.environ, "DBND_CONFIG": f"{folder}/dbnd.toml"}
+        return {"args": [sys.executable, "-c", RUN, str(file), f"{folder}/flag"], "env": env}
+
+    yield command
+    file.unlink()
+
+
+def test_a_deferred_pod_that_is_collected_after_its_end_leaves_its_result(
+    airflow_run: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    command = airflow_run(poll_interval="10", on_finish_action='"keep_pod"')
+
+    def collect() -> None:
+        def ended() -> list[Any]:
+            return [pod for pod in mine(cluster, str(tmp_path)) if pod.status.phase == "Succeeded"]
+
+        (pod,) = until(ended)
+        cluster.api.delete_namespaced_pod(
+            pod.metadata.name, cluster.namespace, grace_period_seconds=0
+        )
+
+    thread = in_background(collect)
+    done = subprocess.run(**command, capture_output=True, text=True, timeout=300)
+    thread.join()
+
+    assert "state: success" in done.stdout, done.stdout + done.stderr
+    assert ran(tmp_path / "flag") == 1
+
+
+class Cut:
+    """A way to the API server that closes its connections when told."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._to = host, port
+        self._open: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> int:
+        """Close what is open; return how many connections that were."""
+        cut, self._open = self._open, []
+        for each in cut:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        return len(cut) // 2
+
+    def close(self) -> None:
+        self._server.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ours = self._server.accept()[0]
+                theirs = socket.create_connection(self._to)
+                self._open += [ours, theirs]
+                for a, b in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def cut(cluster: Cluster, tmp_path: Path) -> Iterator[tuple[Cut, str]]:
+    """A proxy before the API server, and the kubeconfig that goes through it."""
+    text = Path(cluster.config).read_text()
+    address = re.search(r"https://([\d.]+):(\d+)", text)
+    assert address is not None
+    proxy = Cut(address[1], int(address[2]))
+    config = tmp_path / "kubeconfig"
+    config.write_text(text.replace(address[0], f"https://127.0.0.1:{proxy.port}"))
+    yield proxy, str(config)
+    proxy.close()
+
+
+def test_a_log_stream_that_is_cut_does_not_lose_the_result(
+    work: Any, cluster: Cluster, cut: tuple[Cut, str]
+) -> None:
+    proxy, config = cut
+
+    def interrupt() -> None:
+        cluster.wait_for("Running")
+        time.sleep(4)
+        assert proxy.cut() > 0
+
+    thread = in_background(interrupt)
+    state, log = work({"seconds": 12}, config_file=config)
+    thread.join()
+
+    assert state == "success", log
+
+
+def test_a_cluster_that_does_not_answer_is_named(work: Any, cut: tuple[Cut, str]) -> None:
+    proxy, config = cut
+    proxy.close()
+
+    message = failed(work(config_file=config))
+
+    assert "the Kubernetes API does not answer" in message
+    assert "Check kubernetes_conn_id or config_file" in message
+
+
+# --- what the pod is made of ----------------------------------------------------------------------
+
+
+def test_overrides_of_every_level_reach_the_pod_in_order(
+    project: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    from kubernetes.client import models as k8s
+
+    base = '{ metadata = { labels = { level = "engine", below = "yes" } }, spec = { containers = [{ env = [{ name = "COST", value = "$(HOME) is $5" }] }] } }'
+    folder, flag = project(pod_override=base, on_finish_action='"keep_pod"'), tmp_path / "flag"
+    over = k8s.V1Pod(metadata=k8s.V1ObjectMeta(labels={"level": "task"}))
+
+    manifest = attempts.attempt(
+        folder, options={"pod_override": over}, arguments={"flag": str(flag)}
+    )
+
+    assert manifest.outputs["result"] == 42
+    (pod,) = mine(cluster, folder)
+    assert (pod.metadata.labels["level"], pod.metadata.labels["below"]) == ("task", "yes")
+    assert pod.metadata.labels["dbnd/engine"] == "here"
+    assert [container.name for container in pod.spec.containers] == ["base"]
+    (container,) = pod.spec.containers
+    assert "COST" in {variable.name for variable in container.env}
+    assert container.command == ["python3"]
+    assert sum(map(len, container.args)) < 64 * 1024
+
+
+CLI = "from airflow_provider_dbnd.cli.main import entry; entry()"
+
+
+def test_the_engine_runs_for_dbnd_run_without_airflow(
+    project: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    folder, flag = project(), tmp_path / "flag"
+    (tmp_path / "flow.py").write_text(attempts.WORK + FLOW)
+    command = [sys.executable, "-c", CLI, "run", "flow.py"]
+
+    done = subprocess.run(
+        [*command, "--set", f"flag={flag}"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ran(flag) == 1
+    until(lambda: not mine(cluster, folder))
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a process that is to find this checkout."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+BIG = """
+from pandas import DataFrame
+import numpy as np
+from airflow_provider_dbnd import pipeline, task
+
+@task(engine="here")
+def make(mb: int = 1024) -> DataFrame:
+    return DataFrame({"x": np.random.default_rng(1).integers(0, 2**62, mb * 2**17)})
+
+@task(engine="here")
+def total(rows: DataFrame) -> int:
+    return len(rows)
+
+@pipeline
+def big(mb: int = 1024):
+    total(make(mb))
+
+dag = big.as_dag()
+"""
+
+
+def test_a_gigabyte_passes_without_the_workers_memory(
+    cluster: Cluster,
+    tmp_path: Path,
+    parse_dag: Any,
+    run_dag: Any,
+    records: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tmp_path / "dbnd.toml"
+    config.write_text(cluster.table())
+    monkeypatch.setenv("DBND_CONFIG", str(config))
+    monkeypatch.setenv("DBND_STORE", f"s3://{cluster.bucket}/{uuid.uuid4().hex[:8]}")
+    dag = parse_dag(BIG)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the highest memory so far
+    before = memory("VmRSS")
+
+    left = records(run_dag(dag))
+
+    assert left.xcom("total") == 2**27
+    assert left.xcom("make")["size"] > 2**30 * 0.9
+    assert memory("VmHWM") - before < 256 * 1024
+    assert len(left.all_text()) < 20_000
+
+
+def memory(name: str) -> int:
+    """Return a figure of this process' memory, in KiB."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1])

@@ -26,6 +26,7 @@ from tests.engines.engine_contract import EngineContract
 from tests.services.test_engine_spark import (
     FLOW,
     HELPERS,
+    PROGRAMS,
     SLOW,
     TOTAL,
     active_applications,
@@ -33,6 +34,7 @@ from tests.services.test_engine_spark import (
     environment,
     lines,
     outputs,
+    programs_left,
     project_of,
     restored,
     runs,
@@ -348,6 +350,46 @@ def test_frames_pass_between_pandas_and_spark_over_s3(
     assert left.xcom("total") == left.xcom("total_of_pandas") == TOTAL
     names = ("on_spark", "in_pandas")
     assert same_data({name: left.xcom(name) for name in names})
+
+
+#: The script of the tests of spark-submit, as a class in a jar.
+SPLIT = """
+import org.apache.spark.sql.SparkSession
+
+object Split {
+  def main(args: Array[String]): Unit = {
+    val frame = SparkSession.builder.getOrCreate().read.parquet(args(0))
+    frame.where("x >= " + args(1)).write.parquet(args(2))
+    frame.where("x < " + args(1)).write.parquet(args(3))
+  }
+}
+"""
+
+
+def test_a_jar_is_given_artifacts_as_paths_and_leaves_artifacts(livy: str, tmp_path: Path) -> None:
+    declared = PROGRAMS.replace('"split.py",', '"split.jar",\n    java_class="Split",')
+    project, store = project_of(tmp_path, table(), declared), tmp_path / "store"
+    venv = Path(variable("DBND_TEST_SPARK_VENV"))
+    jars = next(venv.glob("lib/python3*/site-packages/pyspark/jars"))
+    (tmp_path / "Split.scala").write_text(SPLIT)
+    compiler = ["java", "-cp", f"{jars}/*", "scala.tools.nsc.Main", "-usejavacp"]
+    subprocess.run(
+        [*compiler, "-d", str(project / "flows" / "split.jar"), str(tmp_path / "Split.scala")],
+        check=True,
+        timeout=300,
+    )
+
+    done = subprocess.run(
+        dbnd_run(project, "r1"),
+        env=environment(DBND_STORE=str(store)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
+    programs_left(store)
+    assert not list(store.glob(".staging/*"))
 
 
 # --- what can be wrong ----------------------------------------------------------------------------

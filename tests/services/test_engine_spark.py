@@ -116,7 +116,7 @@ TOTAL = 2_498_500
 
 
 def outputs(store: str, run_id: str) -> dict[str, Any]:
-    """Return the only output of each task of a run of the flow."""
+    """Return the first output of each task of a run of the flow."""
     attempts = list(attempts_of_run(ArtifactStore(store), "flow", run_id))
     assert {m.status for m in attempts} == {"success"}
     return {m.identity.task_id: next(iter(m.outputs.values())) for m in attempts}
@@ -454,12 +454,13 @@ def flow(n: int = 1000):
 """
 
 
-def programs_left(store: str, run_id: str, outputs_: dict[str, Any]) -> None:
-    assert outputs_["count"] == [100, 900]
-    assert outputs_["count_of_rest"] == [900, 0]
-    big = outputs_["split"]
-    assert big["uri"].startswith(f"{store}/flow/split/big/")
-    assert big["rows"] == 100
+def programs_left(store: Path) -> None:
+    """Check what a run of the programs left in the store."""
+    left = outputs(str(store), "r1")
+    assert left["count"] == [100, 900]
+    assert left["count_of_rest"] == [900, 0]
+    assert left["split"]["uri"].startswith(f"file://{store}/flow/split/big/")
+    assert left["split"]["rows"] == 100
 
 
 def test_a_script_is_given_artifacts_as_paths_and_leaves_artifacts(tmp_path: Path) -> None:
@@ -475,7 +476,7 @@ def test_a_script_is_given_artifacts_as_paths_and_leaves_artifacts(tmp_path: Pat
     )
 
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
-    programs_left(f"file://{store}", "r1", outputs(str(store), "r1"))
+    programs_left(store)
     manifest = attempt(str(store), "split")
     assert manifest.parameters["application"].value == "split.py"
     assert manifest.inputs["rows"][0]["format"] == "parquet"

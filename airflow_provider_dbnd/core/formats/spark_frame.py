@@ -58,7 +58,7 @@ def write_frame(
     reject_unknown_options("parquet", options, ("compression",))
     _check_frame(frame)
     settings = {"compression": "zstd", **own_options(options), **access}
-    if True:
+    with spark.writing(frame.sparkSession):
         try:
             frame.write.mode("error").options(**settings).parquet(url)
         except AnalysisException as error:

@@ -1,0 +1,153 @@
+"""How a task keeps what it is about to name in a manifest from a clean-up that has not seen it.
+
+An object is named by its content, so a task may find its result already there, old and named by no
+live manifest. A clean-up may be about to delete that very object. Neither can lock the other out, so
+each first says what it is about to do and then looks at what the other said:
+
+- The task, before it writes its manifest: *claims* each object older than :data:`FRESH` (writes a
+  small record), then looks for condemnations. A name that is condemned it waits for, and then sees
+  whether the object is still there.
+- The clean-up, before it deletes: *condemns* a few hundred names (writes a small record), then looks
+  at each object's time and claim. What was written or claimed since it started, give or take the grace
+  period, stays. Then it deletes, and withdraws the condemnation.
+
+If the task does not see the condemnation, its claim was there before that was written, and the
+clean-up sees the claim. If the task does see it, it waits. There is no third case where a store shows
+what was written before (local disks, S3, GCS, Azure, HDFS do). An object too young for a claim is too
+young to be deleted: the clean-up measures the grace period back from its start, and reads manifests
+after that. The same holds for a manifest written over an older one of its name.
+
+This assumes of clocks that those of tasks, clean-up and store differ by less than :data:`FRESH`; that
+a task writes its manifest within the grace period after its claims; and that a delete takes effect
+within :data:`LASTS` seconds of the clean-up's last look at its own clock, as a task does not wait
+longer than twice that for a clean-up that may have been killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from airflow_provider_dbnd.core.objects import mark, modified
+from airflow_provider_dbnd.core.parts import LISTING
+from airflow_provider_dbnd.core.references import references
+from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.store_errors import store_errors
+from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
+
+#: Folder of the store that holds claims and condemnations.
+GC = "_gc"
+
+#: Seconds after which an object may be condemned for its age, if the grace period is the shortest.
+FRESH = 1800.0
+
+#: Seconds for which a clean-up acts on a condemnation.
+LASTS = 60.0
+
+_PAUSE = 0.2
+
+log = logging.getLogger("airflow_provider_dbnd")
+
+
+def claim(store: ArtifactStore, *encoded: Any) -> None:
+    """Keep the objects that encoded values name, until a manifest names them.
+
+    :raises ArtifactNotFoundError: where one was deleted meanwhile.
+    """
+    uris = {str(r["uri"]) for each in encoded for r in references(each)}
+    own = f"{store.url}/"
+    claim_keys(store, sorted(uri[len(own) :] for uri in uris if uri.startswith(own)))
+
+
+def claim_keys(store: ArtifactStore, keys: Iterable[str]) -> None:
+    """Keep the objects under *keys*, as :func:`claim`."""
+    keys = list(keys)
+    if not keys:
+        return
+    doubtful = []
+    for each in keys:
+        found = written(store, each)
+        if found is None or time.time() - found > FRESH:
+            store.put_bytes(claim_key(each), json.dumps({"key": each}).encode(), overwrite=True)
+            doubtful.append(each)
+    doubtful += _await_condemned(store, keys)
+    for each in doubtful:
+        if written(store, each) is None:
+            raise ArtifactNotFoundError(
+                f"{store.uri(each)} was there and was deleted by a clean-up; run the task again"
+            )
+
+
+def settle(store: ArtifactStore, where: str, data: bytes) -> None:
+    """Write a record anew should a clean-up have deleted it that saw an older one of its name."""
+    if _await_condemned(store, [where]) and not store.exists(where):
+        store.put_bytes(where, data, overwrite=True)
+
+
+def claim_key(name: str) -> str:
+    """Return where the claim of an object is."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return key(GC, "claims", digest[:2], f"{digest}.json")
+
+
+@contextlib.contextmanager
+def condemned(store: ArtifactStore, keys: Iterable[str]) -> Iterator[None]:
+    """Tell tasks that *keys* are about to be deleted."""
+    where = key(GC, "condemned", f"{mark()}.json")
+    store.put_bytes(where, json.dumps({"keys": list(keys)}).encode())
+    yield
+    # Not if deleting failed: a request may still be on its way.
+    store.delete(where)
+
+
+def written(store: ArtifactStore, name: str) -> float | None:
+    """Return when an object was written, or the list of a folder; None where there is none."""
+    found = info(store, name)
+    if (found is None or found["type"] == "directory") and not name.endswith(".json"):
+        found = info(store, f"{name}/{LISTING}")
+    return None if found is None or found["type"] == "directory" else modified(found)
+
+
+def info(store: ArtifactStore, name: str) -> Mapping[str, Any] | None:
+    """Return what the file system says of an object, or None where there is none."""
+    uri = store.uri(name)
+    with store_errors(uri, "look at"):
+        try:
+            found: Mapping[str, Any] = store.filesystem(uri).info(store.locate(uri)[1])
+        except FileNotFoundError:
+            return None
+    return found
+
+
+def _await_condemned(store: ArtifactStore, keys: Iterable[str]) -> list[str]:
+    """Wait until none of *keys* is about to be deleted; return those that were."""
+    wanted, met = set(keys), set[str]()
+    until: float | None = None
+    while found := _condemnations(store, wanted):
+        met |= found
+        until = until or time.monotonic() + 2 * LASTS
+        if time.monotonic() > until:
+            break  # whoever condemned them is dead
+        log.info("waiting for a clean-up that is deleting %s", ", ".join(sorted(found)))
+        time.sleep(_PAUSE)
+    return sorted(met)
+
+
+def _condemnations(store: ArtifactStore, wanted: set[str]) -> set[str]:
+    found: set[str] = set()
+    for each in store.list(key(GC, "condemned")):
+        try:
+            found |= wanted.intersection(json.loads(store.get_bytes(each.key))["keys"])
+        except ArtifactNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ArtifactCorruptedError(
+                f"{store.uri(each.key)} is no list of names that a clean-up deletes: "
+                f"{type(exc).__name__}: {exc}. See that no dbnd gc runs, and delete it."
+            ) from exc
+    return found

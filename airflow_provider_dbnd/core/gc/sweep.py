@@ -1,0 +1,151 @@
+"""Delete what a plan lets go, in an order that leaves the store consistent wherever it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
+
+from airflow_provider_dbnd.core.filesystem import parse
+from airflow_provider_dbnd.core.gc import claims
+from airflow_provider_dbnd.core.gc.plan import Plan, made_plan
+from airflow_provider_dbnd.core.gc.policy import Policy
+from airflow_provider_dbnd.core.gc.report import Report
+from airflow_provider_dbnd.core.objects import STAGING
+from airflow_provider_dbnd.core.parts import LISTING
+from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.store_errors import store_errors
+
+_BATCH = 500
+_AT_ONCE = 16
+
+log = logging.getLogger("airflow_provider_dbnd")
+
+
+def collect(store: ArtifactStore, policy: Policy, *, delete: bool = False) -> Report:
+    """Find what *policy* lets go, and delete it if *delete* says so."""
+    with tempfile.TemporaryDirectory(prefix="dbnd-gc.") as folder:
+        plan = made_plan(store, policy, folder, delete=delete)
+        _leftovers(store, plan, delete=delete)
+        if delete:
+            _Sweep(store, plan).run()
+        return plan.report
+
+
+class _Sweep:
+    def __init__(self, store: ArtifactStore, plan: Plan) -> None:
+        self._store, self._plan = store, plan
+
+    def run(self) -> None:
+        self._withdraw()
+        with ThreadPoolExecutor(_AT_ONCE, "dbnd-gc") as pool:
+            for names in _batches(name for (name,) in self._plan.records):
+                # A record that goes although it was written anew costs one reuse.
+                list(pool.map(self._record, names))
+            self._condemn(((name, [name]) for (name,) in self._plan.manifests), pool)
+            self._condemn(_units(self._plan.objects), pool)
+
+    def _condemn(self, units: Iterable[tuple[str, list[str]]], pool: ThreadPoolExecutor) -> None:
+        for batch in _batches(units):
+            rest: Sequence[tuple[str, list[str]]] = batch
+            while rest:
+                with claims.condemned(self._store, [name for name, _ in rest]):
+                    until = time.monotonic() + claims.LASTS
+                    done = list(pool.map(lambda unit: self._unit(*unit, until=until), rest))  # noqa: B023
+                rest = [unit for unit, went in zip(rest, done, strict=True) if not went]
+
+    def _unit(self, name: str, members: list[str], *, until: float) -> bool:
+        """Delete a unit unless somebody wants it; return False if there was no time for it."""
+        if time.monotonic() > until:
+            return False
+        if not self._is_unwanted(name, members):
+            self._plan.report.spared += 1
+            return True
+        # Without its list a folder is no artifact any more.
+        for each in sorted(members, key=lambda m: not m.endswith(f"/{LISTING}")):
+            if time.monotonic() > until:
+                return False
+            self._store.delete(each)
+        self._tidy(name)
+        return True
+
+    def _is_unwanted(self, name: str, members: list[str]) -> bool:
+        claimed = claims.written(self._store, claims.claim_key(name))
+        times = [claimed, *(claims.written(self._store, each) for each in members)]
+        return all(each is None or 0 < each < self._plan.before for each in times)
+
+    def _record(self, name: str) -> None:
+        found = claims.written(self._store, name)
+        if found is not None and found < self._plan.before:
+            self._store.delete(name)
+
+    def _tidy(self, name: str) -> None:
+        """Remove the folders of a run that are empty now; object stores have none."""
+        if self._store.medium != "local" or not name.startswith("_"):
+            return
+        folders = parse(self._store.uri(name)).path.split("/")
+        depth = len(name.split("/"))
+        for up in range(1, depth - 2):
+            with contextlib.suppress(OSError):
+                os.rmdir("/".join(folders[:-up]))
+
+    def _withdraw(self) -> None:
+        """Remove what a clean-up that was killed condemned."""
+        for found in self._store.list(key(claims.GC, "condemned")):
+            if 0 < found.mtime < time.time() - claims.FRESH - 2 * claims.LASTS:
+                self._store.delete(found.key)
+
+
+def _leftovers(store: ArtifactStore, plan: Plan, *, delete: bool) -> None:
+    """Take what writers that were killed left in the folder for what is being written."""
+    for name, size, files in old_staging(store, plan.before):
+        plan.report.other["staging"].add(size, files)
+        if delete:
+            remove = staging_of(store)
+            remove(name)
+
+
+def old_staging(store: ArtifactStore, before: float) -> Iterator[tuple[str, int, int]]:
+    """Yield name, bytes and files of what was staged and not touched since *before*."""
+    uri = f"{store.url}/{STAGING}"
+    with store_errors(uri, "list"):
+        objects, root = store.locate(uri)
+        found: dict[str, tuple[int, int, float]] = {}
+        for path, size, mtime in objects.walk(root):
+            name = path.lstrip("/")[len(root.strip("/")) :].strip("/").split("/")[0]
+            total, files, last = found.get(name, (0, 0, 0.0))
+            found[name] = total + size, files + 1, max(last, mtime or time.time())
+    for name, (total, files, last) in sorted(found.items()):
+        if last < before:
+            yield name, total, files
+
+
+def staging_of(store: ArtifactStore) -> Callable[[str], None]:
+    """Return what removes something staged, by name."""
+    uri = f"{store.url}/{STAGING}"
+
+    def remove(name: str) -> None:
+        objects, path = store.locate(f"{uri}/{name}")
+        with store_errors(f"{uri}/{name}", "delete"):
+            if objects.size(path) is not None:
+                objects.delete(path)
+            else:
+                objects.delete_folder(path)
+
+    return remove
+
+
+def _units(lines: Iterable[list[str]]) -> Iterator[tuple[str, list[str]]]:
+    for name, members in groupby(lines, key=lambda line: line[0]):
+        yield name, [line[1] for line in members]
+
+
+def _batches(items: Iterable[object]) -> Iterator[list]:  # type: ignore[type-arg]
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
