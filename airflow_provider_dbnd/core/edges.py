@@ -65,6 +65,8 @@ def fits(produced: Any, wanted: Any) -> bool:
         return True
     if wanted in (Artifact, Path):
         return produced not in _NUMBERS  # they travel as themselves, in no file
+    if produced is Artifact:
+        return wanted not in _NUMBERS  # what it refers to is known in the run
     if formats.is_data_type(produced) or formats.is_data_type(wanted):
         return _data_fits(produced, wanted)
     return _plain_fits(produced, wanted)

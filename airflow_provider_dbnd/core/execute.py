@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from airflow_provider_dbnd.core import formats
+from airflow_provider_dbnd.core import claims, formats
 from airflow_provider_dbnd.core.artifacts import brief, is_reference
 from airflow_provider_dbnd.core.attempt import Attempt, running
 from airflow_provider_dbnd.core.conversion import accepts_none, type_text
@@ -152,11 +152,12 @@ class _Run:
         try:
             with running(self.attempt):
                 self._store(self._call())
+            claims.claim(self.spec.store, self.outputs)
         except BaseException as exc:
             self._record_failure(exc)
             raise
         manifest = self._manifest("success")
-        log.info("manifest: %s", write_manifest(self.spec.store, manifest))
+        self._commit(manifest)
         # What load() reads inside a task is an input that the key does not know.
         if manifest.reuse and not self.attempt.loaded:
             from airflow_provider_dbnd.core.reuse.index import record
@@ -177,6 +178,7 @@ class _Run:
                 self._publish(
                     slot.name, found.outputs[slot.name], self._publish_uri(path, slot.name)
                 )
+        claims.claim(self.spec.store, found.outputs)
         self.outputs = dict(found.outputs)
         hit = {**asdict(found.identity), "seconds": found.seconds}
         manifest = replace(
@@ -185,7 +187,7 @@ class _Run:
             metrics=found.metrics,
             reuse={**self.spec.reuse, "hit": hit},
         )
-        log.info("manifest: %s", write_manifest(self.spec.store, manifest))
+        self._commit(manifest)
         return manifest
 
     def arguments(self) -> dict[str, Any]:
@@ -291,10 +293,14 @@ class _Run:
             },
         )
         try:
-            log.info("manifest: %s", write_manifest(self.spec.store, manifest))
+            self._commit(manifest)
         except DbndError as exc:
             # The task's own error is what the user has to see.
             log.warning("The manifest of the failed attempt could not be written: %s", exc)
+
+    def _commit(self, manifest: Manifest) -> None:
+        claims.claim_inputs(self.spec.store, manifest.inputs)
+        log.info("manifest: %s", write_manifest(self.spec.store, manifest))
 
     def _manifest(self, status: Status, error: Mapping[str, str] | None = None) -> Manifest:
         return Manifest(

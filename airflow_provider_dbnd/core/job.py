@@ -27,6 +27,7 @@ from airflow_provider_dbnd.core.bundle import (
     project_root,
     runner_archives,
 )
+from airflow_provider_dbnd.core.claims import claim, claim_keys
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, execute, is_skip, value_of_run
 from airflow_provider_dbnd.core.filesystem import redact, scheme_of
@@ -142,6 +143,8 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
     where = key(SPECS, *_place(identity), f"{identity.try_number}.json")
     failure = failure_uri(where)
     store.delete(failure)
+    claim(store, arguments)
+    claim_keys(store, [each.uri.removeprefix(f"{store.url}/") for each in archives])
     return Job(
         spec=store.put_bytes(where, data, overwrite=True),
         checksum=_sha256(data),

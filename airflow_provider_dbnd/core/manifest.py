@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from airflow_provider_dbnd.core.claims import settle
 from airflow_provider_dbnd.core.resolution import shown
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError
@@ -131,7 +132,10 @@ def to_json(value: Any) -> Any:
 def write_manifest(store: ArtifactStore, manifest: Manifest) -> str:
     """Commit *manifest*; return its URI. The same attempt run anew replaces it."""
     data = json.dumps(manifest.to_json(), separators=(",", ":"), allow_nan=False).encode()
-    return store.put_bytes(manifest.identity.key(), data, overwrite=True)
+    where = manifest.identity.key()
+    uri = store.put_bytes(where, data, overwrite=True)
+    settle(store, where, data)
+    return uri
 
 
 def read_manifest(store: ArtifactStore, where: str) -> Manifest:

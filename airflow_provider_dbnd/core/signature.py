@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Optional
 
+from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.conversion import accepts_none, record_fields, strip_annotated
 from airflow_provider_dbnd.core.parameters import MISSING, Output, Parameter
 from airflow_provider_dbnd.core.spark import is_session
@@ -327,7 +328,8 @@ def _slots(
         names = tuple(n.strip() for n in names.split(","))
     if isinstance(names, tuple | list):
         return _named(task, annotation, tuple(names)), "tuple", None
-    fields = record_fields(annotation)
+    # A reference has fields as well, and is one output all the same.
+    fields = {} if strip_annotated(annotation) is Artifact else record_fields(annotation)
     if fields:
         slots = tuple(_slot(n, t) for n, t in fields.items())
         return slots, "record", strip_annotated(annotation)

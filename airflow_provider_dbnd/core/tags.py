@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from airflow_provider_dbnd.core.addresses import Address, Selector
+from airflow_provider_dbnd.core.claims import claim
 from airflow_provider_dbnd.core.history import readable
 from airflow_provider_dbnd.core.references import data_digest
 from airflow_provider_dbnd.core.store import ArtifactStore, key
@@ -91,6 +92,7 @@ def promote(version: Version, tag: str) -> Promotion:
         raise ParameterError(
             f"a tag is on a whole output, not on {address}: leave the part in brackets out."
         )
+    claim(version.store, version.encoded)
     promotion = _promotion(
         address,
         tag,

@@ -20,6 +20,7 @@ from typing import Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
+from airflow_provider_dbnd.core.claims import claim_keys
 from airflow_provider_dbnd.core.conversion import (
     convert,
     elements_of,
@@ -206,6 +207,7 @@ class _Files:
 
     def _stored(self, path: str, checksum: str, where: str) -> str:
         if self.store.exists(where):
+            claim_keys(self.store, [where])
             return self.store.uri(where)
         # The store takes its own file over; the user's stays.
         with self.store.staging() as staged:

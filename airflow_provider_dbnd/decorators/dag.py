@@ -49,16 +49,22 @@ from airflow_provider_dbnd.sensors.task import DbndSensor
 
 _OPERATORS: Mapping[str, Any] = {"task": DbndOperator, "sensor": DbndSensor}
 
-_BUILDERS: weakref.WeakKeyDictionary[DAG, DagBuilder] = weakref.WeakKeyDictionary()
+#: By identity: a DAG's hash changes with each task that it is given.
+_BUILDERS: dict[int, DagBuilder] = {}
 
 
 def builder_of(dag: DAG) -> DagBuilder:
     """Return the builder of a DAG under construction: one a DAG, made at its first task."""
-    if dag not in _BUILDERS:
-        _BUILDERS[dag] = DagBuilder(
-            DagBinding(root=dag.dag_id, settings=airflow_settings(_folder_of(dag.fileloc)))
-        )
-    return _BUILDERS[dag]
+    if id(dag) not in _BUILDERS:
+        binding = DagBinding(root=dag.dag_id, settings=airflow_settings(_folder_of(dag.fileloc)))
+        _remember(dag, DagBuilder(binding))
+    return _BUILDERS[id(dag)]
+
+
+def _remember(dag: DAG, builder: DagBuilder) -> DagBuilder:
+    _BUILDERS[id(dag)] = builder
+    weakref.finalize(dag, _BUILDERS.pop, id(dag), None)
+    return builder
 
 
 class DagBuilder:
@@ -175,7 +181,7 @@ def make_dag(definition: Definition, options: Mapping[str, Any]) -> DAG:
     with DAG(**arguments) as dag:  # noqa: AIR002 - the schedule is the caller's
         # DAG takes the file of the frame that made it, which is this one.
         dag.fileloc = file
-        builder = _BUILDERS[dag] = DagBuilder(binding)
+        builder = _remember(dag, DagBuilder(binding))
         build_body(builder, definition, definition.name, given)
         if not dag.task_dict:
             raise GraphError(

@@ -135,3 +135,20 @@ def test_pipelines_whose_body_calls_no_task_are_refused() -> None:
 
     with pytest.raises(GraphError, match="Pipeline 'empty' calls no task"):
         empty.as_dag()
+
+
+def test_a_dag_written_by_hand_has_one_builder(airflow_db: str) -> None:
+    from airflow.sdk import DAG
+
+    from airflow_provider_dbnd import task
+    from airflow_provider_dbnd.decorators.dag import builder_of
+
+    @task
+    def step(n: int = 1) -> int:
+        return n
+
+    with DAG("by_hand") as dag:
+        first = builder_of(dag)
+        step(step())
+
+        assert builder_of(dag) is first

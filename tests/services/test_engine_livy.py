@@ -27,6 +27,7 @@ from tests.services.test_engine_spark import (
     FLOW,
     HELPERS,
     PROGRAMS,
+    SCRIPT,
     SLOW,
     TOTAL,
     active_applications,
@@ -390,6 +391,51 @@ def test_a_jar_is_given_artifacts_as_paths_and_leaves_artifacts(livy: str, tmp_p
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
     programs_left(store)
     assert not list(store.glob(".staging/*"))
+
+
+def test_a_retry_takes_the_program_of_a_worker_that_died(livy: str, tmp_path: Path) -> None:
+    project, store = project_of(tmp_path, table(), PROGRAMS), tmp_path / "store"
+    started = tmp_path / "started"
+    wait = f"import time\nopen({str(started)!r}, 'a').write('started\\n')\ntime.sleep(10)\n"
+    (project / "flows" / "split.py").write_text(wait + SCRIPT)
+    command, env = dbnd_run(project, "r1"), environment(DBND_STORE=str(store))
+
+    worker = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for(lambda: lines(started))
+    worker.kill()
+    worker.communicate()
+    again = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(lines(started)) == 1
+    programs_left(store)
+    assert not list(store.glob(".staging/*"))
+    assert not list(store.glob("_jobs/**/*.json"))
+
+
+def test_a_program_does_not_defer_since_the_worker_takes_its_outputs(
+    livy: str,
+    airflow_db: str,
+    store_url: str,
+    parse_dag: Any,
+    run_dag: Any,
+    records: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tmp_path / "dbnd.toml"
+    config.write_text(table(deferrable=True))
+    monkeypatch.setenv("DBND_CONFIG", str(config))
+    script = Path(airflow_db) / "split.py"
+    script.write_text(SCRIPT)
+
+    try:
+        left = records(run_dag(parse_dag(PROGRAMS + "\ndag = flow.as_dag()\n")))
+    finally:
+        script.unlink()
+
+    assert set(left.states().values()) == {"success"}
+    assert left.xcom("count") == [100, 900]
 
 
 # --- what can be wrong ----------------------------------------------------------------------------

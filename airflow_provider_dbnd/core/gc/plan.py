@@ -10,11 +10,11 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from airflow_provider_dbnd.core.gc.claims import GC
+from airflow_provider_dbnd.core.claims import GC
 from airflow_provider_dbnd.core.gc.names import named_in, unit_of
 from airflow_provider_dbnd.core.gc.policy import Policy
 from airflow_provider_dbnd.core.gc.report import Report
@@ -44,7 +44,6 @@ class Plan:
     records: Spool
     manifests: Spool
     objects: Spool
-    leftovers: list[str] = field(default_factory=list)
 
 
 def made_plan(store: ArtifactStore, policy: Policy, folder: str, *, delete: bool = False) -> Plan:
@@ -147,7 +146,7 @@ class _Marking:
                 pointing.add(self._manifest_of(found.key), found.key, found.size)
         among = Among(dead)
         for manifest, name, size in pointing:
-            if manifest in among or not (manifest and self._store.exists(manifest)):
+            if manifest in among or self._is_gone(manifest):
                 going.add(name)
                 self._report.other["reuse records"].add(int(size))
         for folder, kind in ((key(REUSE, "leases"), "leases"), (key(GC, "claims"), "claims")):
@@ -156,6 +155,10 @@ class _Marking:
                     going.add(found.key)
                     self._report.other[kind].add(found.size)
         return going
+
+    def _is_gone(self, manifest: str) -> bool:
+        run = run_of(manifest)
+        return run is None or not (self._runs.live(run) or self._store.exists(manifest))
 
     def _manifest_of(self, name: str) -> str:
         try:
@@ -182,7 +185,9 @@ class _Marking:
             elif max(float(each[3]) for each in objects) >= self._before:
                 self._report.young.add(size, len(objects))
             else:
-                tally = self._report.dead[pipeline, task] if kind == "artifact" else self._report.other[kind]
+                report = self._report
+                is_artifact = kind == "artifact"
+                tally = report.dead[pipeline, task] if is_artifact else report.other[kind]
                 tally.add(size, len(objects))
                 for each in objects:
                     dead.add(*each[:3], kind)

@@ -7,12 +7,13 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
+from typing import TypeVar
 
 from airflow_provider_dbnd.core.filesystem import parse
-from airflow_provider_dbnd.core.gc import claims
+from airflow_provider_dbnd.core import claims
 from airflow_provider_dbnd.core.gc.plan import Plan, made_plan
 from airflow_provider_dbnd.core.gc.policy import Policy
 from airflow_provider_dbnd.core.gc.report import Report
@@ -20,6 +21,8 @@ from airflow_provider_dbnd.core.objects import STAGING
 from airflow_provider_dbnd.core.parts import LISTING
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.store_errors import store_errors
+
+T = TypeVar("T")
 
 _BATCH = 500
 _AT_ONCE = 16
@@ -52,12 +55,18 @@ class _Sweep:
 
     def _condemn(self, units: Iterable[tuple[str, list[str]]], pool: ThreadPoolExecutor) -> None:
         for batch in _batches(units):
-            rest: Sequence[tuple[str, list[str]]] = batch
+            rest = batch
             while rest:
-                with claims.condemned(self._store, [name for name, _ in rest]):
-                    until = time.monotonic() + claims.LASTS
-                    done = list(pool.map(lambda unit: self._unit(*unit, until=until), rest))  # noqa: B023
-                rest = [unit for unit, went in zip(rest, done, strict=True) if not went]
+                rest = self._delete(rest, pool)
+
+    def _delete(
+        self, units: list[tuple[str, list[str]]], pool: ThreadPoolExecutor
+    ) -> list[tuple[str, list[str]]]:
+        """Delete units and return those for which there was no time."""
+        with claims.condemned(self._store, [name for name, _ in units]):
+            until = time.monotonic() + claims.LASTS
+            done = list(pool.map(lambda unit: self._unit(*unit, until=until), units))
+        return [unit for unit, went in zip(units, done, strict=True) if not went]
 
     def _unit(self, name: str, members: list[str], *, until: float) -> bool:
         """Delete a unit unless somebody wants it; return False if there was no time for it."""
@@ -106,8 +115,7 @@ def _leftovers(store: ArtifactStore, plan: Plan, *, delete: bool) -> None:
     for name, size, files in old_staging(store, plan.before):
         plan.report.other["staging"].add(size, files)
         if delete:
-            remove = staging_of(store)
-            remove(name)
+            _remove_staging(store, name)
 
 
 def old_staging(store: ArtifactStore, before: float) -> Iterator[tuple[str, int, int]]:
@@ -125,19 +133,14 @@ def old_staging(store: ArtifactStore, before: float) -> Iterator[tuple[str, int,
             yield name, total, files
 
 
-def staging_of(store: ArtifactStore) -> Callable[[str], None]:
-    """Return what removes something staged, by name."""
-    uri = f"{store.url}/{STAGING}"
-
-    def remove(name: str) -> None:
-        objects, path = store.locate(f"{uri}/{name}")
-        with store_errors(f"{uri}/{name}", "delete"):
-            if objects.size(path) is not None:
-                objects.delete(path)
-            else:
-                objects.delete_folder(path)
-
-    return remove
+def _remove_staging(store: ArtifactStore, name: str) -> None:
+    uri = f"{store.url}/{STAGING}/{name}"
+    with store_errors(uri, "delete"):
+        objects, path = store.locate(uri)
+        if objects.size(path) is not None:
+            objects.delete(path)
+        else:
+            objects.delete_folder(path)
 
 
 def _units(lines: Iterable[list[str]]) -> Iterator[tuple[str, list[str]]]:
@@ -145,7 +148,7 @@ def _units(lines: Iterable[list[str]]) -> Iterator[tuple[str, list[str]]]:
         yield name, [line[1] for line in members]
 
 
-def _batches(items: Iterable[object]) -> Iterator[list]:  # type: ignore[type-arg]
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
     while batch := list(islice(rest, _BATCH)):
         yield batch

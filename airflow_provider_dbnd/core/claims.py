@@ -34,11 +34,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.objects import mark, modified
-from airflow_provider_dbnd.core.parts import LISTING
+from airflow_provider_dbnd.core.parts import LISTING, PARTS_SCHEME
 from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.store_errors import store_errors
-from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
+from airflow_provider_dbnd.exceptions import (
+    ArtifactCorruptedError,
+    ArtifactNotFoundError,
+)
 
 #: Folder of the store that holds claims and condemnations.
 GC = "_gc"
@@ -59,33 +62,48 @@ def claim(store: ArtifactStore, *encoded: Any) -> None:
 
     :raises ArtifactNotFoundError: where one was deleted meanwhile.
     """
-    uris = {str(r["uri"]) for each in encoded for r in references(each)}
     own = f"{store.url}/"
-    claim_keys(store, sorted(uri[len(own) :] for uri in uris if uri.startswith(own)))
+    named = {r["uri"]: r for each in encoded for r in references(each) if r["uri"].startswith(own)}
+    folders = {u for u, r in named.items() if r["checksum"].startswith(PARTS_SCHEME)}
+    claim_keys(store, [uri[len(own) :] for uri in named], always=[u[len(own) :] for u in folders])
+    for uri in folders:
+        # A part that was there already may have gone before the list was written.
+        store.folders.listing(uri, checksum=named[uri]["checksum"], size=named[uri]["size"])
 
 
-def claim_keys(store: ArtifactStore, keys: Iterable[str]) -> None:
-    """Keep the objects under *keys*, as :func:`claim`."""
-    keys = list(keys)
+def claim_keys(store: ArtifactStore, keys: Iterable[str], always: Iterable[str] = ()) -> None:
+    """Keep the objects under *keys*, as :func:`claim`; *always* whatever their age."""
+    keys = sorted(keys)
     if not keys:
         return
-    doubtful = []
-    for each in keys:
-        found = written(store, each)
-        if found is None or time.time() - found > FRESH:
-            store.put_bytes(claim_key(each), json.dumps({"key": each}).encode(), overwrite=True)
-            doubtful.append(each)
-    doubtful += _await_condemned(store, keys)
-    for each in doubtful:
-        if written(store, each) is None:
-            raise ArtifactNotFoundError(
-                f"{store.uri(each)} was there and was deleted by a clean-up; run the task again"
-            )
+    _await_condemned(store, keys)
+    # Seen after that look: what is young now, a later condemnation passes by.
+    old = sorted({*always, *(each for each in keys if _age(store, each) > FRESH)})
+    if not old:
+        return
+    for each in old:
+        store.put_bytes(claim_key(each), json.dumps({"key": each}).encode(), overwrite=True)
+    _await_condemned(store, old)
+    for each in old:
+        _age(store, each)
+
+
+def claim_inputs(store: ArtifactStore, inputs: Any) -> None:
+    """Keep inputs that a manifest is about to name, as far as they are still there."""
+    try:
+        claim(store, inputs)
+    except (ArtifactNotFoundError, ArtifactCorruptedError):
+        for each in references(inputs):
+            try:
+                claim(store, each)
+            except (ArtifactNotFoundError, ArtifactCorruptedError) as exc:
+                log.info("an input is not what was read any more: %s", exc)
 
 
 def settle(store: ArtifactStore, where: str, data: bytes) -> None:
     """Write a record anew should a clean-up have deleted it that saw an older one of its name."""
-    if _await_condemned(store, [where]) and not store.exists(where):
+    _await_condemned(store, [where])
+    if not store.exists(where):
         store.put_bytes(where, data, overwrite=True)
 
 
@@ -124,18 +142,25 @@ def info(store: ArtifactStore, name: str) -> Mapping[str, Any] | None:
     return found
 
 
-def _await_condemned(store: ArtifactStore, keys: Iterable[str]) -> list[str]:
-    """Wait until none of *keys* is about to be deleted; return those that were."""
-    wanted, met = set(keys), set[str]()
-    until: float | None = None
-    while found := _condemnations(store, wanted):
-        met |= found
+def _age(store: ArtifactStore, name: str) -> float:
+    found = written(store, name)
+    if found is None:
+        raise ArtifactNotFoundError(
+            f"{store.uri(name)} was there and is not any more: a clean-up that saw it unused was "
+            "faster. Run the task again."
+        )
+    return time.time() - found
+
+
+def _await_condemned(store: ArtifactStore, keys: Iterable[str]) -> None:
+    """Wait until none of *keys* is about to be deleted."""
+    wanted, until = set(keys), None
+    while wanted and (found := _condemnations(store, wanted)):
         until = until or time.monotonic() + 2 * LASTS
         if time.monotonic() > until:
-            break  # whoever condemned them is dead
+            return  # whoever condemned them is dead
         log.info("waiting for a clean-up that is deleting %s", ", ".join(sorted(found)))
         time.sleep(_PAUSE)
-    return sorted(met)
 
 
 def _condemnations(store: ArtifactStore, wanted: set[str]) -> set[str]:
