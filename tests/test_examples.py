@@ -6,13 +6,14 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import shutil
 import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -467,3 +468,48 @@ def load(stem: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def test_clean_up(
+    run_example: Callable[..., Run], run_here: Callable[..., Run], store_url: str
+) -> None:
+    run_here("prepare_data", "drift")
+    for path in Path(store_url).rglob("*.*"):
+        os.utime(path, (path.stat().st_mtime - 40 * 86_400,) * 2)
+
+    told = run_example("clean_up", "clean_up", keep_last=0)
+    assert told.result("clean")["runs"] == 1
+    assert len(runs(store_url, "drift")) == 1
+
+    did = run_example("clean_up", "clean_up", keep_last=0, delete=True)
+    assert did.result("clean") == told.result("clean")
+    assert did.metric("clean", "bytes") > 1000
+    assert runs(store_url, "drift") == {}
+    assert not list(Path(store_url, "drift").rglob("*.arrow"))
+
+
+def test_clean_up_finds_what_runs_left_that_were_deleted_in_airflow(
+    run_in_airflow: Callable[..., Run], run_here: Callable[..., Run], store_url: str
+) -> None:
+    """By ``airflow db clean``, which takes the rows; the store knows the run by itself."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.db_cleanup import run_cleanup
+    from airflow.utils.session import create_session
+
+    run_in_airflow("prepare_data", "drift")
+    for path in Path(store_url).rglob("*.*"):
+        os.utime(path, (path.stat().st_mtime - 40 * 86_400,) * 2)
+    run_cleanup(
+        clean_before_timestamp=datetime.now(timezone.utc) + timedelta(days=1),
+        table_names=["dag_run", "task_instance", "xcom"],
+        skip_archive=True,
+        confirm=False,
+    )
+    with create_session() as session:
+        for row in session.query(DagRun).filter_by(dag_id="drift"):
+            session.delete(row)  # the last run of a DAG stays there; the UI deletes it like this
+
+    run_here("clean_up", "clean_up", keep_last=0, delete=True)
+
+    assert runs(store_url, "drift") == {}
+    assert not list(Path(store_url, "drift").rglob("*.arrow"))

@@ -301,6 +301,74 @@ def runs(
     raise typer.Exit(list_runs(opened, pipeline, limit=limit, as_json=as_json))
 
 
+@app.command()
+def gc(
+    context: typer.Context,
+    *,
+    keep_last: Annotated[
+        Optional[int],
+        typer.Option(
+            "--keep-last", metavar="N", min=0, help="Keep the last N runs of each pipeline."
+        ),
+    ] = None,
+    keep_days: Annotated[
+        Optional[float],
+        typer.Option("--keep-days", metavar="DAYS", min=0, help="Keep runs of the last days."),
+    ] = None,
+    grace: Annotated[
+        Optional[str],
+        typer.Option(
+            "--grace", metavar="TIME", help="Delete nothing younger, as 12h.", show_default="1d"
+        ),
+    ] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete; without it, show what would go.")
+    ] = False,
+    as_json: AsJson = False,
+    store: Store = None,
+    environment: Environment = None,
+) -> None:
+    """Show, or delete, runs and objects that nothing keeps.
+
+    A run stays while one rule keeps it, a tag is on it, or a job of it is under way. Without a rule
+    all runs stay, and what no run names goes. The rules may be set as [gc] in dbnd.toml.
+    """
+    from airflow_provider_dbnd.cli.gc import clean_up
+    from airflow_provider_dbnd.cli.past import open_store, policy_of_settings
+
+    policy = policy_of_settings(
+        environment,
+        airflow=bool(context.obj),
+        keep_last=keep_last,
+        keep_days=keep_days,
+        grace=grace,
+    )
+    opened = open_store(store, environment, airflow=bool(context.obj))
+    raise typer.Exit(clean_up(opened, policy, delete=delete, as_json=as_json))
+
+
+@app.command()
+def fsck(
+    context: typer.Context,
+    *,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read all objects and compare checksums.")
+    ] = False,
+    as_json: AsJson = False,
+    store: Store = None,
+    environment: Environment = None,
+) -> None:
+    """Check that a store keeps what its manifests promise. Changes nothing.
+
+    Exits with 1 where something is missing or damaged.
+    """
+    from airflow_provider_dbnd.cli.fsck import check_store
+    from airflow_provider_dbnd.cli.past import open_store
+
+    opened = open_store(store, environment, airflow=bool(context.obj))
+    raise typer.Exit(check_store(opened, full=full, as_json=as_json))
+
+
 app.add_typer(artifacts_app, name="artifacts")
 
 

@@ -6,10 +6,13 @@ import datetime as dt
 import json
 import os
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dbnd.core.settings import Settings, load_settings
 from airflow_provider_dbnd.core.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from airflow_provider_dbnd.core.gc import Policy
 
 
 def open_store(url: str | None, environment: str | None, *, airflow: bool) -> ArtifactStore:
@@ -24,6 +27,18 @@ def open_store(url: str | None, environment: str | None, *, airflow: bool) -> Ar
 
     settings = _airflow_settings(environment)
     return artifact_store(replace(settings, store=url) if url else settings)
+
+
+def policy_of_settings(environment: str | None, *, airflow: bool, **given: Any) -> Policy:
+    """Return the policy of [gc] in the settings, with what is *given* on the command line first."""
+    from airflow_provider_dbnd.core.gc import Policy
+
+    settings = (
+        _airflow_settings(environment)
+        if airflow
+        else load_settings(os.getcwd(), environment=environment)
+    )
+    return Policy.of(settings.gc, **given)
 
 
 def time_text(time: dt.datetime) -> str:

@@ -166,6 +166,7 @@ class _Run:
         return manifest
 
     def reuse(self, found: Manifest) -> Manifest:
+        claims.claim(self.spec.store, found.outputs)
         inputs = self.definition.signature.inputs
         for name, value in self.spec.arguments.items():
             given = value_of_run(self.spec.identity, inputs[name], value)
@@ -178,7 +179,6 @@ class _Run:
                 self._publish(
                     slot.name, found.outputs[slot.name], self._publish_uri(path, slot.name)
                 )
-        claims.claim(self.spec.store, found.outputs)
         self.outputs = dict(found.outputs)
         hit = {**asdict(found.identity), "seconds": found.seconds}
         manifest = replace(

@@ -20,6 +20,9 @@ image = "team/train:1.4"
 [bundle]                         # which files of the project travel with a task
 exclude = ["notebooks"]
 
+[gc]                             # which runs a clean-up keeps
+keep_days = 30
+
 [environments.prod]              # any of the above again, for one environment
 store = "s3://bucket/dbnd"
 engine = "pods"                  # for every task that names none
@@ -46,7 +49,7 @@ FILE_VARIABLE = "DBND_CONFIG"
 #: Options whose layers cannot be merged by key: the engine lays one over the other, in order.
 LAYERED = frozenset({"pod_override"})
 
-_TABLES = ("environments", "parameters", "tasks", "engines", "bundle", "storage_options")
+_TABLES = ("environments", "parameters", "tasks", "engines", "bundle", "gc", "storage_options")
 _TEXTS = ("environment", "store", "engine")
 _KEYS = frozenset((*_TEXTS, *_TABLES))
 _ENVIRONMENT_KEYS = _KEYS - {"environment", "environments"}
@@ -75,6 +78,7 @@ class Settings:
     engine: str | None = None
     engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     bundle: Mapping[str, Any] = field(default_factory=dict)
+    gc: Mapping[str, Any] = field(default_factory=dict)
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -115,6 +119,7 @@ def load_settings(
         engine=next((table["engine"] for _, table in tables if "engine" in table), None),
         engines=_merged(tables, "engines"),
         bundle=merged_options(*(table.get("bundle", {}) for _, table in reversed(tables))),
+        gc=merged_options(*(table.get("gc", {}) for _, table in reversed(tables))),
         storage_options=_merged(tables, "storage_options"),
     )
 

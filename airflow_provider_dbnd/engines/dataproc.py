@@ -49,6 +49,12 @@ class DataprocTask(CloudSparkTask, DataprocSubmitJobOperator):
         **RemoteTask.template_fields_renderers,
     }
 
+    # Types that hold where the provider, which is large, is not installed.
+    job: Any
+    project_id: Any
+    gcp_conn_id: str
+    hook: Any
+
     def __init__(self, *, cluster_name: str | None = None, **kwargs: Any) -> None:
         self.cluster_name = cluster_name
         super().__init__(**kwargs)
@@ -143,7 +149,7 @@ class DataprocTask(CloudSparkTask, DataprocSubmitJobOperator):
         # The trigger's hook does not look for it in the connection (provider 22.8).
         self.project_id = self.project_id or self._client().project_id
 
-    def _client(self) -> DataprocHook:
+    def _client(self) -> Any:
         # The operator makes its own only where it submits.
         if self.hook is None:
             self.hook = DataprocHook(

@@ -36,7 +36,12 @@ from airflow_provider_dbnd.core.spark import PROGRAM, hadoop_url
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import Encoder
 from airflow_provider_dbnd.engines.remote import RemoteTask
-from airflow_provider_dbnd.exceptions import ConfigurationError, FormatError, ParameterError
+from airflow_provider_dbnd.exceptions import (
+    ArtifactNotFoundError,
+    ConfigurationError,
+    FormatError,
+    ParameterError,
+)
 
 _HADOOP = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs")
 
@@ -102,10 +107,17 @@ class SparkEngine(RemoteTask):
         identity = spec.identity
         encoder = Encoder(store=spec.store, pipeline=identity.pipeline, task_id=identity.task_id)
         slots = self.binding.definition.signature.outputs
-        outputs = {
-            slot.name: encoder.take_folder(written[slot.name], slot.name, _frame(slot.annotation))
-            for slot in slots
-        }
+        outputs: dict[str, Artifact] = {}
+        for slot in slots:
+            try:
+                outputs[slot.name] = encoder.take_folder(
+                    written[slot.name], slot.name, _frame(slot.annotation)
+                )
+            except ArtifactNotFoundError as exc:
+                raise self._error(
+                    f"the program ended well, but wrote nothing to output {slot.name!r}",
+                    f"It has to write parquet to the folder {written[slot.name]} that it was given.",
+                ) from exc
         single = self.binding.definition.signature.shape == "single"
         return outputs[slots[0].name] if single else outputs or None
 

@@ -126,11 +126,15 @@ def _handler(workspace: Databricks) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            self._answer("GET", url.path, dict(parse_qsl(url.query)))
+            # The hook asks in the query where it blocks, and in a body where a trigger uses it.
+            self._answer("GET", url.path, {**self._body(), **dict(parse_qsl(url.query))})
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self._answer("POST", self.path, json.loads(body))
+            self._answer("POST", self.path, self._body())
+
+        def _body(self) -> dict[str, Any]:
+            data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            return dict(json.loads(data)) if data else {}
 
         def _answer(self, method: str, path: str, given: dict[str, Any]) -> None:
             known = self.headers.get("Authorization") == f"Bearer {TOKEN}"

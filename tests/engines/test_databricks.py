@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_dbnd.exceptions import ConfigurationError, EngineError
+from tests.engines.amazon import InBucket
 from tests.engines.cloud_contract import CloudContract
+from tests.engines.databricks_server import Databricks
 from tests.engines.engine_contract import PASSWORD
 
 pytest.importorskip("airflow.providers.databricks", reason="the extra databricks is not installed")
-
-from tests.engines.amazon import InBucket
-from tests.engines.databricks_server import Databricks
 
 
 class TestDatabricks(InBucket, CloudContract):

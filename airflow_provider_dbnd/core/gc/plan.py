@@ -30,6 +30,9 @@ from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNot
 
 _BATCH = 1000
 
+#: Where `dbnd run` keeps how a run was started, by its id, for `dbnd resume`.
+_STARTS = "_starts"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -66,9 +69,7 @@ class _Marking:
             self._mark(tag.encoded)
         self._runs = Runs(store, policy, holding, now)
         live, dead = self._runs.counts
-        self._report = Report(
-            store=store.url, delete=delete, runs_live=live, runs_dead=dead
-        )
+        self._report = Report(store=store.url, delete=delete, runs_live=live, runs_dead=dead)
 
     def plan(self) -> Plan:
         self._mark_live_runs()
@@ -154,6 +155,11 @@ class _Marking:
                 if (found.mtime or math.inf) < self._before:
                     going.add(found.key)
                     self._report.other[kind].add(found.size)
+        for found in self._store.list(_STARTS):
+            run_id = found.key.rpartition("/")[2].removesuffix(".json")
+            if (found.mtime or math.inf) < self._before and not self._runs.live_id(run_id):
+                going.add(found.key)
+                self._report.other["starts"].add(found.size)
         return going
 
     def _is_gone(self, manifest: str) -> bool:
@@ -169,28 +175,28 @@ class _Marking:
     def _dead_objects(self) -> Spool:
         """Return the old objects of units that nothing live names."""
         found, dead = self._spool(), self._spool()
-        for each in self._store.list():
-            unit = unit_of(each.key)
+        for info in self._store.list():
+            unit = unit_of(info.key)
             if unit is not None:
-                time_ = each.mtime or math.inf
-                found.add(unit.name, each.key, each.size, time_, unit.kind)
+                written = info.mtime or math.inf
+                found.add(unit.name, info.key, info.size, written, unit.kind)
         live = Among(self._live)
         for unit_name, members in groupby(found, key=lambda line: line[0]):
             is_live, objects = unit_name in live, list(members)
-            size, kind = sum(int(each[2]) for each in objects), objects[0][4]
+            size, kind = sum(int(line[2]) for line in objects), objects[0][4]
             pipeline, task = unit_name.split("/")[:2]
             if is_live:
                 if kind == "artifact":
                     self._report.live[pipeline, task].add(size, len(objects))
-            elif max(float(each[3]) for each in objects) >= self._before:
+            elif max(float(line[3]) for line in objects) >= self._before:
                 self._report.young.add(size, len(objects))
             else:
                 report = self._report
                 is_artifact = kind == "artifact"
                 tally = report.dead[pipeline, task] if is_artifact else report.other[kind]
                 tally.add(size, len(objects))
-                for each in objects:
-                    dead.add(*each[:3], kind)
+                for line in objects:
+                    dead.add(*line[:3], kind)
         return dead
 
     def _json(self, name: str) -> Any:

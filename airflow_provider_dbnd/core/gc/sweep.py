@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from typing import TypeVar
 
-from airflow_provider_dbnd.core.filesystem import parse
 from airflow_provider_dbnd.core import claims
+from airflow_provider_dbnd.core.filesystem import parse
 from airflow_provider_dbnd.core.gc.plan import Plan, made_plan
 from airflow_provider_dbnd.core.gc.policy import Policy
 from airflow_provider_dbnd.core.gc.report import Report
@@ -21,6 +21,7 @@ from airflow_provider_dbnd.core.objects import STAGING
 from airflow_provider_dbnd.core.parts import LISTING
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.store_errors import store_errors
+from airflow_provider_dbnd.core.travel import INPUTS
 
 T = TypeVar("T")
 
@@ -63,7 +64,8 @@ class _Sweep:
         self, units: list[tuple[str, list[str]]], pool: ThreadPoolExecutor
     ) -> list[tuple[str, list[str]]]:
         """Delete units and return those for which there was no time."""
-        with claims.condemned(self._store, [name for name, _ in units]):
+        names = [each for name, members in units for each in _claimable(name, members)]
+        with claims.condemned(self._store, names):
             until = time.monotonic() + claims.LASTS
             done = list(pool.map(lambda unit: self._unit(*unit, until=until), units))
         return [unit for unit, went in zip(units, done, strict=True) if not went]
@@ -84,8 +86,8 @@ class _Sweep:
         return True
 
     def _is_unwanted(self, name: str, members: list[str]) -> bool:
-        claimed = claims.written(self._store, claims.claim_key(name))
-        times = [claimed, *(claims.written(self._store, each) for each in members)]
+        held = [claims.claim_key(each) for each in _claimable(name, members)]
+        times = [claims.written(self._store, each) for each in (*held, *members)]
         return all(each is None or 0 < each < self._plan.before for each in times)
 
     def _record(self, name: str) -> None:
@@ -141,6 +143,11 @@ def _remove_staging(store: ArtifactStore, name: str) -> None:
             objects.delete(path)
         else:
             objects.delete_folder(path)
+
+
+def _claimable(name: str, members: list[str]) -> list[str]:
+    """Return the names by which tasks claim a unit: copies of a user's files one by one."""
+    return members if name.startswith(f"{INPUTS}/") else [name]
 
 
 def _units(lines: Iterable[list[str]]) -> Iterator[tuple[str, list[str]]]:

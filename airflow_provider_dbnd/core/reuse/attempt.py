@@ -22,7 +22,7 @@ from airflow_provider_dbnd.core.reuse.ticket import (
     ticket_of,
 )
 from airflow_provider_dbnd.core.scratch import scratch_folder
-from airflow_provider_dbnd.exceptions import FingerprintError
+from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, FingerprintError
 
 log = logging.getLogger("airflow_provider_dbnd")
 
@@ -124,13 +124,13 @@ class _Attempt:
             return self._computed(run)
         found = self._find()
         if isinstance(found, Manifest):
-            return self._reused(found)
+            return self._reused(found, run)
         self._tell(found)
         with self._flight() as computes:
             if not computes:
                 found = self._find()
                 if isinstance(found, Manifest):
-                    return self._reused(found)
+                    return self._reused(found, run)
             return self._computed(run)
 
     def _find(self) -> Manifest | Miss:
@@ -151,10 +151,15 @@ class _Attempt:
     def _computed(self, run: Run) -> Manifest:
         return run(self.spec)
 
-    def _reused(self, found: Manifest) -> Manifest:
+    def _reused(self, found: Manifest, run: Run) -> Manifest:
         where = found.identity
+        try:
+            manifest = reuse_result(self.spec, self.definition, found)
+        except ArtifactNotFoundError as exc:  # a clean-up was faster
+            log.info("not reused: %s", exc)
+            return self._computed(run)
         log.info("reused from run %s (saved %s)", where.run_id, duration(found.seconds))
-        return reuse_result(self.spec, self.definition, found)
+        return manifest
 
     def _tell(self, miss: Miss) -> None:
         log.info("not reused: %s", miss.reason)

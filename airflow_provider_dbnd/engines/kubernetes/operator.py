@@ -38,7 +38,7 @@ from airflow_provider_dbnd.exceptions import ConfigurationError, EngineError
 #: Labels of a pod: which task it belongs to, which spec it runs, on which engine.
 TASK_LABEL, SPEC_LABEL, ENGINE_LABEL = "dbnd/task", "dbnd/spec", "dbnd/engine"
 
-#: How long a pod that was deleted may take beyond its grace period, in seconds.
+#: How long a pod that was deleted may take beyond its grace period, and Kubernetes' own, in seconds.
 _DELETION = 30
 _GRACE = 30
 
@@ -190,7 +190,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         return pod
 
     def get_or_create_pod(self, pod_request_obj: Any, context: Any) -> Any:
-        """Return the pod of this job, after those of the same task that run another are gone."""
+        """Return the pod of this job, after those of the same task that run another have stopped."""
         labels = self.labels
         self._clear(
             pod_request_obj.metadata.namespace,
@@ -254,7 +254,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         )
 
     def _clear(self, namespace: str, selector: str) -> None:
-        """Delete the pods that *selector* finds, and wait until those that run are gone."""
+        """Delete the pods that *selector* finds, and wait until none of them runs."""
         found = self.client.list_namespaced_pod(namespace=namespace, label_selector=selector).items
         running = [pod for pod in found if pod.status.phase not in pods.ENDED]
         for pod in found:
@@ -267,7 +267,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
             self.pod_manager.delete_pod(pod)
         seconds = (self.termination_grace_period or _GRACE) + _DELETION
         for pod in running:
-            pods.await_gone(self.client, namespace, pod.metadata.name, seconds=seconds)
+            pods.await_stopped(self.client, namespace, pod.metadata.name, seconds=seconds)
 
     def _put_away(self, pod: Any) -> None:
         """Delete a pod that ended, or where pods are kept mark it as done with."""

@@ -59,16 +59,24 @@ def look_at(client: Any, namespace: str, name: str, known: Any = None) -> LastLo
     return LastLook(pod=pod or known, gone=leaving, events=events)
 
 
-def await_gone(client: Any, namespace: str, name: str, *, seconds: float) -> None:
-    """Wait until a pod that was deleted is gone."""
+def await_stopped(client: Any, namespace: str, name: str, *, seconds: float) -> None:
+    """Wait until nothing of a pod that was deleted runs any more."""
     until = time.monotonic() + seconds
-    while find(client, namespace, name) is not None:
+    while not _stopped(find(client, namespace, name)):
         if time.monotonic() > until:
             raise EngineError(
-                f"pod {namespace}/{name}, of another try of this task, is there {seconds:.0f} s after "
-                "it was deleted. If its node is gone, delete it by force: kubectl delete pod --force"
+                f"pod {namespace}/{name}, of another try of this task, runs {seconds:.0f} s after it "
+                "was deleted. If its node is gone, delete it by force: kubectl delete pod --force"
             )
         time.sleep(1)
+
+
+def _stopped(pod: Any) -> bool:
+    # The pod itself may stay for another minute, until its volumes are unmounted.
+    if pod is None or pod.status.phase in ENDED:
+        return True
+    statuses = pod.status.container_statuses or ()
+    return bool(statuses) and all(each.state.terminated is not None for each in statuses)
 
 
 def api_errors() -> tuple[type[Exception], ...]:

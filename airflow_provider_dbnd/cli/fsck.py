@@ -1,0 +1,25 @@
+"""``dbnd fsck``: whether a store keeps what its manifests promise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+
+from airflow_provider_dbnd.cli.past import print_json
+from airflow_provider_dbnd.core.fsck import check
+from airflow_provider_dbnd.core.store import ArtifactStore
+
+
+def check_store(store: ArtifactStore, *, full: bool, as_json: bool) -> int:
+    """Print what is wrong and what lies about; return 1 where a promise is not kept."""
+    if as_json:
+        findings = list(check(store, full=full))
+        print_json([asdict(each) for each in findings])
+        return int(any(each.level == "problem" for each in findings))
+    counts: Counter[str] = Counter()
+    for each in check(store, full=full):
+        counts[each.level] += 1
+        print(f"{each.level}: {each.kind}: {each.where}: {each.text}")
+        print(f"    {each.remedy}")
+    print(f"{store.url}: {counts['problem']} problems, {counts['note']} notes")
+    return int(counts["problem"] > 0)
