@@ -15,6 +15,7 @@ from airflow_provider_dbnd.core.addresses import parse
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.filesystem import absolute
 from airflow_provider_dbnd.core.lookup import find
+from airflow_provider_dbnd.core.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.references import in_store
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.core.versions import Version
@@ -51,14 +52,21 @@ def _staged(
     extension = formats.extension_of(target)
     artifacts = version.artifacts
     single = not version.mapped and len(artifacts) == 1
-    if single and formats.extension_of(artifacts[0].uri) == extension:
+    is_folder = single and artifacts[0].checksum.startswith(PARTS_SCHEME)
+    if single and not is_folder and formats.extension_of(artifacts[0].uri) == extension:
         return _copy(store, version, folder), None
     if artifacts and not single:
         raise FormatError(
             f"{version.name} is {len(artifacts)} artifacts, which make no single file: name one, as "
             f"{version.address}[0], or one instance."
         )
-    return _converted(version, os.path.join(folder, f"converted.{extension}"), extension)
+    if is_folder:
+        import pyarrow as pa
+
+        value = version.load(pa.Table)
+    else:
+        value = version.load()
+    return _converted(value, os.path.join(folder, f"converted.{extension}"), extension)
 
 
 def _copy(store: ArtifactStore, version: Version, folder: str) -> str:
@@ -71,8 +79,7 @@ def _copy(store: ArtifactStore, version: Version, folder: str) -> str:
     return store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=folder)
 
 
-def _converted(version: Version, path: str, extension: str) -> tuple[str, str | None]:
-    value = version.load()
+def _converted(value: Any, path: str, extension: str) -> tuple[str, str | None]:
     options: dict[str, Any] = {}
     format_, _ = formats.format_for_output(type(value), medium="local", extension=extension)
     try:

@@ -47,8 +47,9 @@ class Ticket:
         return {"key": self.key, "parts": dict(self.parts)}
 
 
-Files = Callable[[str, Any, str], list[Any]]
-"""Returns the content of the files that a parameter names: (parameter, URIs, base) to JSON."""
+Files = Callable[[str, Any, str, bool], list[Any]]
+"""Returns the content of the files that a parameter names: (parameter, URIs, base, whether Spark
+reads them) to JSON."""
 
 
 def ticket_of(
@@ -84,7 +85,7 @@ def key_of_attempt(spec: TaskSpec, definition: Definition, manifest: Manifest) -
         for name, record in manifest.parameters.items()
     }
 
-    def files(name: str, uris: Any, base: str) -> list[Any]:  # noqa: ARG001 - what was read then
+    def files(name: str, *_: Any) -> list[Any]:
         read = manifest.inputs.get(name, [])
         return [[os.path.splitext(each["uri"])[1], each["checksum"]] for each in read]
 
@@ -127,7 +128,7 @@ def _content(task: str, spec: Input, value: Value, files: Files) -> Any:
     """Return the content of an argument as JSON that is equal where the content is."""
     raw, annotation = value.value, without_none(spec.annotation)
     if _names_files(raw, annotation):
-        return {"files": files(spec.name, raw, value.base)}
+        return {"files": files(spec.name, raw, value.base, formats.is_spark_frame(annotation))}
     if _has_reference(raw):
         return _references(raw)
     if formats.is_data_type(annotation) and raw is not None:
@@ -151,18 +152,25 @@ class _FilesNow:
     def __init__(self, store: ArtifactStore, scratch: str) -> None:
         self._store, self._scratch = store, scratch
 
-    def __call__(self, name: str, uris: Any, base: str) -> list[Any]:
+    def __call__(self, name: str, uris: Any, base: str, spark: bool) -> list[Any]:
         if isinstance(uris, list | tuple):
-            return [each for item in uris for each in self(name, item, base)]
+            return [each for item in uris for each in self(name, item, base, spark)]
         root = self._store.url.rstrip("/")
+        parts = [part.strip() for part in str(uris).split(",")]
         found = []
-        for part in str(uris).split(","):
-            uri = part.strip()
-            uri = uri.replace("{store}", root, 1) if uri.startswith("{store}/") else uri
-            for each in self._store.expand(uri, base):
-                fetched = self._store.fetch_input(each, into=self._scratch)
-                found.append([os.path.splitext(each)[1], fetched.checksum])
+        for part in parts:
+            uri = part.replace("{store}", root, 1) if part.startswith("{store}/") else part
+            found += [self._survey(uri, base)] if spark else self._read(uri, base)
         return found
+
+    def _survey(self, uri: str, base: str) -> list[str]:
+        survey = self._store.survey(uri, base)
+        return [os.path.splitext(survey.uri)[1], survey.checksum]
+
+    def _read(self, uri: str, base: str) -> list[list[str]]:
+        each = self._store.expand(uri, base)
+        checksums = (self._store.fetch_input(u, into=self._scratch).checksum for u in each)
+        return [[os.path.splitext(u)[1], c] for u, c in zip(each, checksums, strict=True)]
 
 
 def _references(raw: Any) -> Any:
