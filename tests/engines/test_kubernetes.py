@@ -487,3 +487,51 @@ def test_an_unknown_option_names_the_closest(parsed: Any) -> None:
 def test_arguments_of_the_container_are_the_engines(parsed: Any) -> None:
     with pytest.raises(AssertionError, match="the engine gives the container its arguments"):
         parsed("dict(arguments=['x'])")
+
+
+@pytest.mark.parametrize(
+    ("retries", "most", "number", "used"),
+    [
+        pytest.param(3, 3, 1, 0, id="first-try"),
+        pytest.param(3, 3, 3, 2, id="third-try"),
+        pytest.param(3, 7, 5, 0, id="cleared-after-four-tries"),
+        pytest.param(3, 7, 6, 1, id="second-try-since-it-was-cleared"),
+        pytest.param(0, None, 2, 1, id="without-airflow"),
+    ],
+)
+def test_retries_count_from_the_last_time_the_task_was_cleared(
+    parsed: Any, retries: int, most: int | None, number: int, used: int
+) -> None:
+    from airflow.providers.common.compat.sdk import AirflowFailException
+
+    from airflow_provider_dbnd.engines.kubernetes.reasons import Reason
+
+    task = parsed("dict(retries_by_reason={'evicted': 1})").get_task("work")
+    task.retries = retries
+    known = {} if most is None else {"max_tries": most}
+    task._task_instance = SimpleNamespace(try_number=number, **known)
+    task._reason = Reason(name="evicted", text="it was evicted")
+
+    error = task._error("it was evicted", "Run it again.")
+
+    assert isinstance(error, AirflowFailException) is (used >= 1)
+    assert ("retries_by_reason.evicted is 1" in str(error)) is (used >= 1)
+
+
+def test_a_reason_without_a_rule_has_the_tasks_retries(parsed: Any) -> None:
+    from airflow.providers.common.compat.sdk import AirflowFailException
+
+    from airflow_provider_dbnd.engines.kubernetes.reasons import Reason
+
+    task = parsed().get_task("work")
+    task._task_instance = SimpleNamespace(try_number=9, max_tries=9)
+    task._reason = Reason(name="lost", text="")
+
+    assert not isinstance(task._error("", ""), AirflowFailException)
+
+
+def test_the_program_is_in_neither_the_rendered_fields_nor_the_mapped_task(parsed: Any) -> None:
+    dag = parsed()
+
+    for task_id in ("work", "each"):
+        assert "arguments" not in dag.get_task(task_id).template_fields
