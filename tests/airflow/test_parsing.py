@@ -147,7 +147,7 @@ def test_a_dag_written_by_hand_has_one_builder(airflow_db: str) -> None:
     def step(n: int = 1) -> int:
         return n
 
-    with DAG("by_hand") as dag:
+    with DAG("by_hand", schedule=None) as dag:
         first = builder_of(dag)
         step(step())
 
