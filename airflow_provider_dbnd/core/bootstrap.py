@@ -196,11 +196,11 @@ def _record(error: BaseException, uri: str, options: Options) -> None:
     """Tell why there is no result: the log, and the store, where the worker looks for it."""
     kinds = [kind.__name__ for kind in type(error).__mro__]
     if "StartError" in kinds or "DbndError" in kinds:
-        reason = trace = str(error)
+        reason, trace = str(error), ""
     else:
         reason = f"{type(error).__name__}: {error}"
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    print(f"dbnd: the task left no result: {trace.rstrip()}", file=sys.stderr, flush=True)
+    print(f"dbnd: the task left no result: {reason}\n{trace}", file=sys.stderr, flush=True)
     try:
         write(uri, json.dumps({"reason": reason}).encode(), options)
     except Exception as exc:  # noqa: BLE001 - the reason is in the log

@@ -47,6 +47,7 @@ from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
     CodeDeliveryError,
+    DbndError,
     EngineError,
     ParameterError,
     VersionMismatchError,
@@ -185,10 +186,19 @@ def run(uri: str, options: Mapping[str, Any] | None = None) -> int:
                 identity.run_id,
                 type(exc).__name__,
             )
-        if read_result(store, identity.key(), checksum) is None:
+        if not _is_recorded(store, identity, checksum):
             raise
         return 0 if is_skip(exc) else 1
     return 0
+
+
+def _is_recorded(store: ArtifactStore, identity: Identity, checksum: str) -> bool:
+    try:
+        return read_result(store, identity.key(), checksum) is not None
+    except DbndError as exc:
+        # What kept the manifest from being written is the error to tell.
+        log.warning("%s", exc)
+        return False
 
 
 def _start_application(

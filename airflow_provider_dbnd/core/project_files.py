@@ -100,7 +100,15 @@ class ProjectFiles:
 
 def read_all(paths: Mapping[str, str]) -> dict[str, bytes]:
     """Return the content of each file, by the name it travels under."""
-    return {name: Path(path).read_bytes() for name, path in paths.items()}
+    return {name: _read(path) for name, path in paths.items()}
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as exc:
+        exc.filename = path  # only opening a file names it
+        raise
 
 
 def _raise(error: OSError) -> None:
@@ -108,11 +116,12 @@ def _raise(error: OSError) -> None:
 
 
 def _is_part(folder: str) -> bool:
-    """Tell whether *folder* is neither a virtual environment nor a link back up."""
+    """Tell whether *folder* is neither a virtual environment nor a link back to where it is in."""
     if os.path.exists(os.path.join(folder, "pyvenv.cfg")):
         return False
-    above = os.path.realpath(os.path.dirname(folder))
-    return not (os.path.islink(folder) and Path(above).is_relative_to(os.path.realpath(folder)))
+    if not os.path.islink(folder):
+        return True
+    return os.path.realpath(folder) not in map(os.path.realpath, Path(folder).parents)
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

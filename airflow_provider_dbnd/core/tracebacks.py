@@ -15,7 +15,8 @@ _IMPORTLIB = importlib.__file__
 def user_traceback(error: BaseException) -> str:
     """Return the traceback of *error* and of what led to it.
 
-    Where an error is none of ours but was raised in this package, its frames stay: they tell why.
+    Our own errors say in their message what led to them. Where another error was raised in this
+    package, its frames stay: they tell why.
     """
     told = traceback.TracebackException.from_exception(error)
     _shorten(told, error)
@@ -23,11 +24,13 @@ def user_traceback(error: BaseException) -> str:
 
 
 def _shorten(told: traceback.TracebackException, error: BaseException) -> None:
-    stack = told.stack
-    if isinstance(error, DbndError) or not stack or not _is_noise(stack[-1]):
+    stack, ours = told.stack, isinstance(error, DbndError)
+    if ours or not stack or not _is_noise(stack[-1]):
         stack[:] = [frame for frame in stack if not _is_noise(frame)]
     if not stack:
         told.stack = None  # type: ignore[assignment]  # then there is no headline either
+    if ours:
+        told.__cause__ = told.__context__ = None
     chain = ((told.__cause__, error.__cause__), (told.__context__, error.__context__))
     for told_of, led in chain:
         if told_of is not None and led is not None:

@@ -320,7 +320,8 @@ def _as_json(value: Any) -> Any:
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     try:
-        packed = to_jsonable_python(value, inf_nan_mode="strings")
+        # nan and infinity stay numbers: Python writes and reads them, and nothing else does here.
+        packed = to_jsonable_python(value, inf_nan_mode="constants")
     except (PydanticSerializationError, ValueError):
         return None
     if isinstance(value, set | frozenset):

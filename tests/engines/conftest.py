@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_dbnd.core.store import ArtifactStore
+from tests.engines.elsewhere import Elsewhere, python_with
+
 HERE = Path(__file__).parent
 
 
@@ -19,3 +22,12 @@ def process_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     engine_types.cache_clear()
     yield
     engine_types.cache_clear()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Elsewhere:
+    """An empty project, a store, and a Python with nothing installed."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    store = ArtifactStore(str(tmp_path / "store"))
+    return Elsewhere(folder=folder, store=store, python=python_with(tmp_path))
