@@ -8,24 +8,25 @@ import traceback
 
 from airflow_provider_dbnd.exceptions import DbndError
 
-_NOISE = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen ")
+_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _IMPORTLIB = importlib.__file__
+_HEADLINE = "Traceback (most recent call last):\n"
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback of *error* and of what led to it.
+    """Return the traceback of *error* and of what led to it, to stand below a line that introduces it.
 
     Our own errors say in their message what led to them. Where another error was raised in this
     package, its frames stay: they tell why.
     """
     told = traceback.TracebackException.from_exception(error)
     _shorten(told, error)
-    return "".join(told.format())
+    return "".join(told.format()).removeprefix(_HEADLINE)
 
 
 def _shorten(told: traceback.TracebackException, error: BaseException) -> None:
     stack, ours = told.stack, isinstance(error, DbndError)
-    if ours or not stack or not _is_noise(stack[-1]):
+    if ours or not stack or not stack[-1].filename.startswith(_HOME):
         stack[:] = [frame for frame in stack if not _is_noise(frame)]
     if not stack:
         told.stack = None  # type: ignore[assignment]  # then there is no headline either
@@ -38,4 +39,4 @@ def _shorten(told: traceback.TracebackException, error: BaseException) -> None:
 
 
 def _is_noise(frame: traceback.FrameSummary) -> bool:
-    return frame.filename.startswith(_NOISE) or frame.filename == _IMPORTLIB
+    return frame.filename.startswith((_HOME, "<frozen ")) or frame.filename == _IMPORTLIB

@@ -74,7 +74,8 @@ class DatabricksTask(CloudTask, DatabricksSubmitRunOperator):
         task = {"task_key": slug(self.task_id, 100), "spark_python_task": program, **compute}
         self.tasks = [{name: value for name, value in task.items() if value}]
         self.new_cluster = self.existing_cluster_id = self.libraries = None
-        self.run_name = self.run_name or self.job_title()
+        name: str | None = getattr(self, "run_name", None)
+        self.run_name = name or self.job_title()
         self.idempotency_token = self.token(job)
 
     def submit(self, context: Any) -> None:
@@ -128,7 +129,8 @@ class DatabricksTask(CloudTask, DatabricksSubmitRunOperator):
 
     def connection_id(self) -> str | None:
         """Return the connection of Databricks."""
-        return self.databricks_conn_id
+        conn_id: str | None = self.databricks_conn_id
+        return conn_id
 
     def _error_of(self, run: Mapping[str, Any]) -> str | None:
         """Return what the program printed last where it failed."""

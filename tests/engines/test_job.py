@@ -396,7 +396,7 @@ class TestTracebacks:
 
         trace = error["traceback"]
         assert "airflow_provider_dbnd" not in trace
-        assert trace.startswith("Traceback (most recent call last):\n")
+        assert trace.startswith('  File "')
         assert "ZeroDivisionError: division by zero" in trace
         assert "The above exception was the direct cause" in trace
         assert "in inner\n    return 1 / n" in trace

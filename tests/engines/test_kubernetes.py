@@ -543,3 +543,28 @@ def test_the_program_is_in_neither_the_rendered_fields_nor_the_mapped_task(parse
 
     for task_id in ("work", "each"):
         assert "arguments" not in dag.get_task(task_id).template_fields
+
+
+def test_kubernetes_expands_nothing_in_the_program() -> None:
+    from airflow_provider_dbnd.engines.kubernetes.operator import _Completion
+
+    task: Any = SimpleNamespace(
+        pod_override=[],
+        _job="a job",
+        program=lambda job: ["python3", "-c", "$(HOME) $x", "s3://b/k"],
+    )
+    made = k8s.V1Pod(spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")]))
+    entry = k8s.V1Container(name="base", command=["tini", "--"])
+
+    (container,) = _Completion(task).attach_to_pod(made).spec.containers
+    (started,) = (
+        _Completion(task)
+        .attach_to_pod(k8s.V1Pod(spec=k8s.V1PodSpec(containers=[entry])))
+        .spec.containers
+    )
+
+    assert (container.command, container.args) == (
+        ["python3"],
+        ["-c", "$$(HOME) $$x", "s3://b/k"],
+    )
+    assert (started.command, started.args[0]) == (["tini", "--"], "python3")
