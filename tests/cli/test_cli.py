@@ -302,14 +302,23 @@ def test_a_file_named_as_a_library_module_runs(folder: Path) -> None:
 def test_version_and_help() -> None:
     assert dbnd("--version").stdout == f"dbnd {__version__}\n"
     text = dbnd("--help").stdout
-    assert re.findall(r"^  ([a-z][a-z-]*)  ", text, re.MULTILINE) == [
-        "run",
-        "list",
-        "show",
+    commands = re.findall(r"^  ([a-z][a-z-]*)  ", text, re.MULTILINE)
+    assert commands[0] == "run"
+    assert sorted(commands) == [
+        "artifacts",
         "check",
+        "fsck",
+        "gc",
+        "list",
+        "replay",
+        "resume",
+        "run",
+        "runs",
+        "show",
         "test-task",
+        "why",
     ]
-    for command in ("run", "list", "show", "check", "test-task"):
+    for command in commands:
         assert dbnd(command, "--help").returncode == 0
 
 

@@ -20,7 +20,7 @@ from pyarrow import dataset
 
 pytest.importorskip("pyspark", reason="pyspark is not installed")
 
-from frames import decoder, read, write
+from spark_frames import decoder, read, write
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -198,7 +198,7 @@ def test_a_frame_that_fails_while_it_is_computed_leaves_nothing(
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
-from frames import write
+from spark_frames import write
 from pyspark.sql import SparkSession
 from airflow_provider_dbnd.core import folders
 from airflow_provider_dbnd.core.store import ArtifactStore

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("pyspark", reason="pyspark is not installed")
 
-from frames import read, write
+from spark_frames import read, write
 from pyspark.sql import DataFrame
 
 from airflow_provider_dbnd.core.spark import hadoop_options, hadoop_url, literal

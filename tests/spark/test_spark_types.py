@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("pyspark", reason="pyspark is not installed")
 
-from frames import read, write
+from spark_frames import read, write
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
