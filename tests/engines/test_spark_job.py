@@ -14,7 +14,7 @@ from airflow_provider_dbnd import Artifact, pipeline, spark_job, task
 from airflow_provider_dbnd.core.history import attempts_of_run
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import EngineError, SignatureError
-from tests.engines.test_spark import SparkSubmit
+from tests.engines.test_spark_engine import SparkSubmit
 
 #: Reads no frames: it notes its arguments and writes two files as Spark names them.
 PROGRAM = """
