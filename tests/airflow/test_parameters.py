@@ -118,7 +118,7 @@ def test_a_parameter_the_body_used_is_not_in_the_form_and_cannot_be_changed(
 ) -> None:
     body = FLOW.format(dag_id="q_fixed")
 
-    assert list(parse_dag(HEAD + body).params) == ["value"]
+    assert list(parse_dag(HEAD + body).params) == ["value", "reuse"]
     left = run(body, loops=3)
 
     assert left.states()["echo"] == "failed"
@@ -133,7 +133,7 @@ def test_as_dag_sets_fixed_parameters(parse_dag: Any) -> None:
     )
 
     assert set(dag.task_dict) == {"echo", "loop_0", "loop_1", "loop_2"}
-    assert dag.params.dump() == {"value": 5}
+    assert dag.params.dump() == {"value": 5, "reuse": None}
 
 
 def test_the_form_has_types_choices_ranges_and_descriptions(parse_dag: Any) -> None:
@@ -329,3 +329,28 @@ def test_airflow_tasks_test_takes_parameters(airflow_db: str, store_url: str) ->
         path.unlink()
 
     assert "parameter value = 41 (tasks test --task-params)" in done.stdout + done.stderr
+
+
+def test_the_form_turns_reuse_on_for_a_run_and_the_xcom_says_from_where(
+    parse_dag: Any, run_dag: Any, records: Any, store_url: str
+) -> None:
+    dag = parse_dag(
+        """
+from airflow_provider_dbnd import pipeline, task
+@task
+def answer(n: int = 42) -> int:
+    return n
+@pipeline
+def p_reuse_form():
+    answer()
+dag = p_reuse_form.as_dag()
+"""
+    )
+    first = records(run_dag(dag, reuse="on"))
+    second = records(run_dag(dag, reuse="on"))
+    refreshed = records(run_dag(dag, reuse="refresh"))
+
+    assert "reused" not in first.xcom("answer", "dbnd")
+    assert second.xcom("answer") == 42
+    assert second.xcom("answer", "dbnd")["reused"]["run_id"] == first.dag_run.run_id
+    assert "reused" not in refreshed.xcom("answer", "dbnd")

@@ -189,7 +189,8 @@ def test_settings_may_give_what_no_call_gives(project: Project) -> None:
             {"m": "1"},
             {},
             "",
-            "unknown parameter 'm' (from --set); there are: n, root.n, train.alpha, train.n.",
+            "unknown parameter 'm' (from --set); there are: n, reuse, root.n, root.reuse, "
+            "train.alpha, train.engine, train.n, train.reuse.",
         ),
         (
             {"alpha": "1"},
@@ -214,8 +215,8 @@ def test_settings_may_give_what_no_call_gives(project: Project) -> None:
             {},
             {},
             "[parameters]\nm = 1",
-            "unknown parameter 'm' (from {folder}/dbnd.toml); there are: n, root.n, train.alpha, "
-            "train.n.",
+            "unknown parameter 'm' (from {folder}/dbnd.toml); there are: n, reuse, root.n, "
+            "root.reuse, train.alpha, train.engine, train.n, train.reuse.",
         ),
         (
             {},
@@ -333,7 +334,7 @@ def test_the_logical_date_of_the_run_fills_in(project: Project) -> None:
         (
             "[environments.prod]\nenvironment = 'x'",
             "{file} [environments.prod]: unknown key 'environment'; there are: "
-            "bundle, engine, engines, parameters, storage_options, store, tasks.",
+            "bundle, engine, engines, gc, parameters, storage_options, store, tasks.",
         ),
         ("[environments]\nprod = 1", "{file} [environments.prod]: expected a table, got 1."),
         ("[tasks]\ntrain = 1", "[tasks.train] must be a table, got 1."),

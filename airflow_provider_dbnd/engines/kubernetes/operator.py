@@ -146,9 +146,8 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
 
     def explain(self, error: BaseException | None) -> str:
         """Tell why the pod left no result."""
-        if self._look is None and self._pod_name() is not None:
-            self._look_at(*self._pod_name())  # type: ignore[misc]
-        found = reason_of_pod(self._look) if self._look is not None else None
+        look = self._last_look()
+        found = reason_of_pod(look) if look is not None else None
         self._reason = found or reason_of_error(error)
         return self._reason.text
 
@@ -158,7 +157,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
 
     def may_go_on(self) -> bool:
         """Tell whether the pod may run still: it was made, and now the cluster does not answer."""
-        return self._reason is not None and self._pod_name() is not None and self._look is None
+        return self._pod_name() is not None and self._last_look() is None
 
     def tidy(self) -> None:
         """Delete the pod whose result was taken without it, unless pods are kept."""
@@ -278,6 +277,12 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         if self.pod is None:
             return self._name_of_pod
         return self.pod.metadata.namespace, self.pod.metadata.name
+
+    def _last_look(self) -> LastLook | None:
+        name = self._pod_name()
+        if self._look is None and name is not None:
+            self._look_at(*name)
+        return self._look
 
     def _look_at(self, namespace: str, name: str, known: Any = None) -> None:
         """Note how the pod is now; *known* is how it was."""
