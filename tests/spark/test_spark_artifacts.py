@@ -20,10 +20,10 @@ from pyarrow import dataset
 
 pytest.importorskip("pyspark", reason="pyspark is not installed")
 
-from spark_frames import decoder, read, write
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from spark_frames import decoder, read, write
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("pyspark", reason="pyspark is not installed")
 
-from spark_frames import read, write
 from pyspark.sql import DataFrame
+from spark_frames import read, write
 
 from airflow_provider_dbnd.core.spark import hadoop_options, hadoop_url, literal
 from airflow_provider_dbnd.core.store import ArtifactStore

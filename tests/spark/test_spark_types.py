@@ -15,9 +15,9 @@ import pytest
 
 pytest.importorskip("pyspark", reason="pyspark is not installed")
 
-from spark_frames import read, write
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from spark_frames import read, write
 
 from airflow_provider_dbnd.core.formats.fingerprint import BLOCK_ROWS
 from airflow_provider_dbnd.core.store import ArtifactStore
