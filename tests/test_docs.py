@@ -12,7 +12,7 @@ in order, by the language of their fence:
 
 ``<!-- file: name -->`` on the line above a fence writes the block to that file instead of running it;
 ``<!-- needs: s3 -->`` anywhere gives the page an S3 server with the bucket ``my-bucket``. In expected output
-``...`` stands for anything; run ids, times, sizes, digests and the folder's path may differ.
+``...`` stands for anything; run ids, dates of runs, times, sizes, digests and the folder's path may differ.
 
     DBND_WRITE_DOCS=1 python -m pytest tests/test_docs.py     # writes what is printed now into the pages
 """
@@ -60,6 +60,7 @@ _VARIABLE = [
     (re.compile(r"\b(local|test|manual|scheduled)__[\w.:+-]+"), r"\1__ID"),
     (re.compile(r"\b[0-9a-f]{32}(-[0-9a-f]{12})?"), "DIGEST"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z|\+00:00)?"), "TIME"),
+    (re.compile(r"--date \d{4}-\d\d-\d\d"), "--date DATE"),
     (re.compile(r"\b\d+\.\d+ s\b|\"seconds\": [\d.]+"), "SECONDS"),
     (re.compile(r"[\d,]+ bytes|\"size\": \d+"), "SIZE"),
     (re.compile(r"line \d+"), "line N"),

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from airflow_provider_dbnd.cli.options import AsJson, Environment, Limit, Store
+from airflow_provider_dbnd.cli.options import AsJson, Environment, Limit, Store, opened
 
 app = typer.Typer(
     help="Look at outputs of past runs, compare, export and tag them.",
@@ -35,10 +35,9 @@ def list_command(
 ) -> None:
     """List outputs with their newest version, or tags."""
     from airflow_provider_dbnd.cli.artifacts import list_artifacts
-    from airflow_provider_dbnd.cli.past import open_store
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
-    raise typer.Exit(list_artifacts(opened, name, tags_only=tags, as_json=as_json))
+    past = opened(context, store, environment)
+    raise typer.Exit(list_artifacts(past, name, tags_only=tags, as_json=as_json))
 
 
 @app.command()
@@ -58,10 +57,9 @@ def show(
 ) -> None:
     """Show a version: schema, size, who made it from what, and who read it."""
     from airflow_provider_dbnd.cli.artifacts import show_artifact
-    from airflow_provider_dbnd.cli.past import open_store
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
-    raise typer.Exit(show_artifact(opened, name, runs=runs, as_json=as_json))
+    past = opened(context, store, environment)
+    raise typer.Exit(show_artifact(past, name, runs=runs, as_json=as_json))
 
 
 @app.command()
@@ -79,10 +77,9 @@ def get(
 ) -> None:
     """Copy a version to a file, converted where the extension is of another format."""
     from airflow_provider_dbnd.cli.artifacts_get import get_artifact
-    from airflow_provider_dbnd.cli.past import open_store
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
-    raise typer.Exit(get_artifact(opened, name, file, force=force, as_json=as_json))
+    past = opened(context, store, environment)
+    raise typer.Exit(get_artifact(past, name, file, force=force, as_json=as_json))
 
 
 @app.command()
@@ -98,11 +95,10 @@ def history(
 ) -> None:
     """List the versions of an output over its runs, and which changed."""
     from airflow_provider_dbnd.cli.artifacts import show_history, show_promotions
-    from airflow_provider_dbnd.cli.past import open_store
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
+    past = opened(context, store, environment)
     command = show_promotions if tags else show_history
-    raise typer.Exit(command(opened, name, limit=limit, as_json=as_json))
+    raise typer.Exit(command(past, name, limit=limit, as_json=as_json))
 
 
 @app.command()
@@ -131,11 +127,10 @@ def diff(
     Exits with 1 where they differ.
     """
     from airflow_provider_dbnd.cli.artifacts_diff import diff_artifacts
-    from airflow_provider_dbnd.cli.past import open_store
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
+    past = opened(context, store, environment)
     raise typer.Exit(
-        diff_artifacts(opened, before, after, keys=keys or [], limit=limit, as_json=as_json)
+        diff_artifacts(past, before, after, keys=keys or [], limit=limit, as_json=as_json)
     )
 
 
@@ -151,10 +146,9 @@ def tag(
 ) -> None:
     """Promote a version: move a tag to it."""
     from airflow_provider_dbnd.cli.artifacts import tag_artifact
-    from airflow_provider_dbnd.cli.past import open_store
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
-    raise typer.Exit(tag_artifact(opened, name, tag, as_json=as_json))
+    past = opened(context, store, environment)
+    raise typer.Exit(tag_artifact(past, name, tag, as_json=as_json))
 
 
 @app.command()
@@ -169,7 +163,6 @@ def untag(
 ) -> None:
     """Take a tag off an output; its history stays."""
     from airflow_provider_dbnd.cli.artifacts import untag_artifact
-    from airflow_provider_dbnd.cli.past import open_store
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
-    raise typer.Exit(untag_artifact(opened, name, tag, as_json=as_json))
+    past = opened(context, store, environment)
+    raise typer.Exit(untag_artifact(past, name, tag, as_json=as_json))

@@ -11,7 +11,7 @@ import typer
 
 from airflow_provider_dbnd import __version__
 from airflow_provider_dbnd.cli.artifacts_app import app as artifacts_app
-from airflow_provider_dbnd.cli.options import AsJson, Environment, Limit, Store
+from airflow_provider_dbnd.cli.options import AsJson, Environment, Limit, Store, opened
 
 app = typer.Typer(
     name="dbnd",
@@ -139,11 +139,12 @@ def resume(
     """
     from airflow_provider_dbnd.cli.resume import resume as resume_run
 
-    raise typer.Exit(resume_run(run_id, store_url=store, assignments=assignments or []))
+    raise typer.Exit(resume_run(run_id, store=store, assignments=assignments or []))
 
 
 @app.command()
 def replay(
+    context: typer.Context,
     pipeline: Annotated[str, typer.Argument(metavar="DAG", show_default=False)],
     run_id: Annotated[
         str, typer.Argument(metavar="RUN", help="Its id, or latest.", show_default=False)
@@ -177,6 +178,7 @@ def replay(
 
     Needs the store alone. Exits with 0 where everything is as recorded, else with 1.
     """
+    from airflow_provider_dbnd.cli.past import settings_of
     from airflow_provider_dbnd.cli.replay import replay as replay_task
 
     raise typer.Exit(
@@ -184,11 +186,11 @@ def replay(
             pipeline,
             run_id,
             task,
-            store_url=store,
+            store=opened(context, store, environment),
+            settings=settings_of(environment, airflow=bool(context.obj)),
             file=file,
             recorded_code=recorded_code,
             assignments=assignments or [],
-            environment=environment,
             debug=debug,
             as_test=as_test,
         )
@@ -294,11 +296,10 @@ def runs(
     environment: Environment = None,
 ) -> None:
     """List past runs, the newest first."""
-    from airflow_provider_dbnd.cli.past import open_store
     from airflow_provider_dbnd.cli.runs import list_runs
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
-    raise typer.Exit(list_runs(opened, pipeline, limit=limit, as_json=as_json))
+    past = opened(context, store, environment)
+    raise typer.Exit(list_runs(past, pipeline, limit=limit, as_json=as_json))
 
 
 @app.command()
@@ -334,7 +335,7 @@ def gc(
     all runs stay, and what no run names goes. The rules may be set as [gc] in dbnd.toml.
     """
     from airflow_provider_dbnd.cli.gc import clean_up
-    from airflow_provider_dbnd.cli.past import open_store, policy_of_settings
+    from airflow_provider_dbnd.cli.past import policy_of_settings
 
     policy = policy_of_settings(
         environment,
@@ -343,8 +344,8 @@ def gc(
         keep_days=keep_days,
         grace=grace,
     )
-    opened = open_store(store, environment, airflow=bool(context.obj))
-    raise typer.Exit(clean_up(opened, policy, delete=delete, as_json=as_json))
+    past = opened(context, store, environment)
+    raise typer.Exit(clean_up(past, policy, delete=delete, as_json=as_json))
 
 
 @app.command()
@@ -363,10 +364,9 @@ def fsck(
     Exits with 1 where something is missing or damaged.
     """
     from airflow_provider_dbnd.cli.fsck import check_store
-    from airflow_provider_dbnd.cli.past import open_store
 
-    opened = open_store(store, environment, airflow=bool(context.obj))
-    raise typer.Exit(check_store(opened, full=full, as_json=as_json))
+    past = opened(context, store, environment)
+    raise typer.Exit(check_store(past, full=full, as_json=as_json))
 
 
 app.add_typer(artifacts_app, name="artifacts")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from airflow_provider_dbnd.core.store import ArtifactStore
 
 Environment = Annotated[
     Optional[str],
@@ -18,3 +21,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[
     int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most N, the newest.")
 ]
+
+
+def opened(context: typer.Context, store: str | None, environment: str | None) -> ArtifactStore:
+    """Return the store that a command on past runs reads, by the options above."""
+    from airflow_provider_dbnd.cli.past import open_store
+
+    return open_store(store, environment, airflow=bool(context.obj))

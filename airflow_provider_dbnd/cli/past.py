@@ -20,25 +20,33 @@ def open_store(url: str | None, environment: str | None, *, airflow: bool) -> Ar
 
     :param airflow: whether Airflow's configuration and connections apply, as in `airflow dbnd`.
     """
+    settings = settings_of(environment, airflow=airflow)
+    settings = replace(settings, store=url) if url else settings
     if not airflow:
-        settings = load_settings(os.getcwd(), environment=environment)
-        return ArtifactStore(url or settings.store, storage_options=settings.storage_options)
+        return ArtifactStore(settings.store, storage_options=settings.storage_options)
     from airflow_provider_dbnd.hooks.settings import artifact_store
 
-    settings = _airflow_settings(environment)
-    return artifact_store(replace(settings, store=url) if url else settings)
+    return artifact_store(settings)
+
+
+def settings_of(environment: str | None, *, airflow: bool) -> Settings:
+    """Return the settings of this folder, or with *airflow* those of the dags folder."""
+    if not airflow:
+        return load_settings(os.getcwd(), environment=environment)
+    from airflow_provider_dbnd.hooks.settings import airflow_settings, dags_folder
+
+    settings = airflow_settings(dags_folder())
+    if environment is None:
+        return settings
+    default = (settings.store, settings.store_source)
+    return load_settings(settings.base, environment=environment, store=default, file=settings.file)
 
 
 def policy_of_settings(environment: str | None, *, airflow: bool, **given: Any) -> Policy:
     """Return the policy of [gc] in the settings, with what is *given* on the command line first."""
     from airflow_provider_dbnd.core.gc import Policy
 
-    settings = (
-        _airflow_settings(environment)
-        if airflow
-        else load_settings(os.getcwd(), environment=environment)
-    )
-    return Policy.of(settings.gc, **given)
+    return Policy.of(settings_of(environment, airflow=airflow).gc, **given)
 
 
 def time_text(time: dt.datetime) -> str:
@@ -49,13 +57,3 @@ def time_text(time: dt.datetime) -> str:
 def print_json(value: Any) -> None:
     """Print *value*, which is plain JSON, for another program."""
     print(json.dumps(value, indent=2, allow_nan=False))
-
-
-def _airflow_settings(environment: str | None) -> Settings:
-    from airflow_provider_dbnd.hooks.settings import airflow_settings, dags_folder
-
-    settings = airflow_settings(dags_folder())
-    if environment is None:
-        return settings
-    default = (settings.store, settings.store_source)
-    return load_settings(settings.base, environment=environment, store=default, file=settings.file)

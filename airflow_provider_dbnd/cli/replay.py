@@ -21,7 +21,7 @@ from airflow_provider_dbnd.core.replay import (
     working_definition,
 )
 from airflow_provider_dbnd.core.resolution import Sources, shown
-from airflow_provider_dbnd.core.settings import load_settings
+from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError
 
@@ -33,18 +33,15 @@ def replay(
     run_id: str,
     task: str,
     *,
-    store_url: str | None = None,
+    store: ArtifactStore,
+    settings: Settings,
     file: str | None = None,
     recorded_code: bool = False,
     assignments: Sequence[str] = (),
-    environment: str | None = None,
     debug: bool = False,
     as_test: str | None = None,
 ) -> int:
     """Run the attempt again; return 0 where everything is as recorded, else 1."""
-    settings = load_settings(os.getcwd(), environment=environment)
-    options = settings.storage_options
-    store = ArtifactStore(store_url or settings.store, storage_options=options)
     run_id = newest_run(store, pipeline) if run_id == "latest" else run_id
     recorded = _attempt(store, pipeline, run_id, task)
     folder = tempfile.mkdtemp(prefix="dbnd-replay-")
@@ -57,7 +54,7 @@ def replay(
         settings=settings, root=recorded.identity.task_id, run_time=(assigned(assignments),)
     )
     into = ArtifactStore(
-        os.path.join(folder, "store"), storage_options=options, trusts=(store.url,)
+        os.path.join(folder, "store"), storage_options=settings.storage_options, trusts=(store.url,)
     )
     spec = replay_spec(recorded, definition, sources, into)
     if as_test is not None:

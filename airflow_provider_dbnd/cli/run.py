@@ -8,20 +8,20 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_dbnd.cli.loading import Runnable, find
 from airflow_provider_dbnd.cli.progress import Progress
-from airflow_provider_dbnd.cli.resume import record_start
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows, result_lines
 from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.execute import texts_of
 from airflow_provider_dbnd.core.graph import Graph
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.resolution import MASK, REUSE, Sources, resolve
-from airflow_provider_dbnd.core.runner import Runner, RunResult, new_run_id
+from airflow_provider_dbnd.core.runner import Runner, RunResult
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
+from airflow_provider_dbnd.core.starts import record_start
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.core.tracebacks import user_traceback
 from airflow_provider_dbnd.engines.launch import Launcher
@@ -42,10 +42,14 @@ class Prepared:
     sources: Sources
 
 
-def prepare(target: str, assignments: Sequence[str], environment: str | None) -> Prepared:
-    """Load what *target* names and the settings that hold for it."""
+def prepare(
+    target: str, assignments: Sequence[str], environment: str | None, store: str | None = None
+) -> Prepared:
+    """Load what *target* names and the settings that hold for it; *store* goes before theirs."""
     runnable = find(target)
     settings = load_settings(runnable.definition.signature.folder, environment=environment)
+    if store is not None:
+        settings = replace(settings, store=store, store_source="--store")
     sources = Sources(
         settings=settings, root=runnable.definition.name, run_time=(assigned(assignments),)
     )
@@ -66,12 +70,17 @@ def run(
     date: str | None = None,
     run_id: str | None = None,
     reuse: str | None = None,
+    store: str | None = None,
     resumes: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Run a pipeline or task; return the process's exit code."""
+    """Run a pipeline or task; return the process's exit code.
+
+    :param store: URL of the store instead of the settings'.
+    :param resumes: go on with run *run_id*.
+    """
     chosen_reuse = [] if reuse is None else [f"{REUSE}={reuse}"]
-    prepared = prepare(target, [*assignments, *chosen_reuse], environment)
+    prepared = prepare(target, [*assignments, *chosen_reuse], environment, store)
     date = _checked_date(date)
     graph = build_graph(prepared.runnable.definition, prepared.sources)
     settings = prepared.settings
@@ -84,31 +93,31 @@ def run(
         flags = [_REUSE_FLAGS[reuse]] if reuse else []
         print(" ".join([*_echo(prepared, graph, assignments), *_options(chosen), *flags]))
         _print_start(prepared)
-    store = ArtifactStore(settings.store, storage_options=settings.storage_options)
-    run_id = run_id or new_run_id()
-    start = {
-        "target": target,
-        "assignments": _open_assignments(prepared, graph, assignments),
-        "environment": environment,
-        "parallel": parallel,
-        "date": date,
-        "reuse": reuse,
-    }
-    if not resumes:
-        record_start(store, run_id, start)
     started = time.perf_counter()
     with Progress(graph, enabled=sys.stderr.isatty() and not quiet) as progress:
-        result = Runner(
+        runner = Runner(
             graph,
             prepared.sources,
-            store,
+            ArtifactStore(settings.store, storage_options=settings.storage_options),
             run_id=run_id,
             logical_date=date,
             parallel=parallel,
             launch=Launcher(prepared.sources),
             resumes=resumes,
             listener=progress.listen,
-        ).run()
+        )
+        if not resumes:
+            start = {
+                "target": target,
+                "folder": os.getcwd(),
+                "assignments": _open_assignments(prepared, graph, assignments),
+                "environment": environment,
+                "parallel": parallel,
+                "date": runner.logical_date,
+                "reuse": reuse,
+            }
+            record_start(runner.store, runner.run_id, start)
+        result = runner.run()
     _print_errors(result, list(hidden_texts(prepared, graph)))
     if not quiet:
         _print_result(graph, result, time.perf_counter() - started)

@@ -229,18 +229,19 @@ def job_name() -> str:
 
 def read_result(store: ArtifactStore, manifest: str, checksum: str) -> Manifest | None:
     """Return the manifest that the spec with *checksum* left, or None while there is none."""
-    if not store.exists(manifest):
+    try:
+        found = read_manifest(store, manifest)
+    except ArtifactNotFoundError:
         return None
-    found = read_manifest(store, manifest)
     return found if found.engine.get("spec") == checksum else None
 
 
 def read_failure(store: ArtifactStore, job: Job) -> str | None:
     """Return why the task could not start where it was sent to, if that was recorded."""
-    if not store.exists(job.failure):
-        return None
     try:
         return str(json.loads(store.get_bytes(job.failure))["reason"])
+    except ArtifactNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError) as exc:
         raise ArtifactCorruptedError(
             f"{store.uri(job.failure)} cannot be read: {type(exc).__name__}: {exc}."
@@ -251,12 +252,13 @@ def spec_of(store: ArtifactStore, manifest: Manifest) -> dict[str, Any]:
     """Return the spec that an attempt on an engine was made from."""
     identity = manifest.identity
     where = key(SPECS, *_place(identity), f"{identity.try_number}.json")
-    if not store.exists(where):
+    try:
+        document: dict[str, Any] = json.loads(store.get_bytes(where))
+    except ArtifactNotFoundError as exc:
         raise CodeDeliveryError(
             f"the code of task {identity.task_id!r} in run {identity.run_id!r} was not recorded: it ran in "
             "its worker. Code is recorded where it travels to an engine."
-        )
-    document: dict[str, Any] = json.loads(store.get_bytes(where))
+        ) from exc
     return document
 
 

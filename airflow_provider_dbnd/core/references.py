@@ -18,7 +18,7 @@ def references(encoded: Any) -> Iterator[Mapping[str, Any]]:
     """Yield the references in an encoded value."""
     if is_reference(encoded):
         yield encoded
-    elif isinstance(encoded, list | dict):
+    elif isinstance(encoded, list | tuple | dict):
         for each in encoded.values() if isinstance(encoded, dict) else encoded:
             yield from references(each)
 

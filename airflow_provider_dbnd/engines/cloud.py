@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -169,6 +169,23 @@ class CloudTask(RemoteTask):
                 f"connection {conn_id!r} is not defined. Define it, or name another in the options of "
                 "the engine"
             ) from exc
+
+
+class RecordsJobId:
+    """Before an operator that keeps the id of its job in ``job_id``: it goes to the record of the job."""
+
+    running_job: str | None
+    started: Callable[[str], None]
+
+    @property
+    def job_id(self) -> Any:
+        """What the operator keeps the id of its job in."""
+        return self.running_job
+
+    @job_id.setter
+    def job_id(self, value: str | None) -> None:
+        if value is not None:
+            self.started(value)
 
 
 class CloudSparkTask(CloudTask):

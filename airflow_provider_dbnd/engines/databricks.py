@@ -123,10 +123,6 @@ class DatabricksTask(CloudTask, DatabricksSubmitRunOperator):
             log=run.get("run_page_url", ""),
         )
 
-    def job_id(self) -> str:
-        """Return the id of the run."""
-        return self.external_id()
-
     def connection_id(self) -> str | None:
         """Return the connection of Databricks."""
         conn_id: str | None = self.databricks_conn_id

@@ -12,7 +12,13 @@ from airflow.providers.google.cloud.triggers.dataproc import DataprocSubmitTrigg
 from airflow_provider_dbnd.core.job import Job
 from airflow_provider_dbnd.core.settings import merged_options
 from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.engines.cloud import CloudSparkTask, Ending, State, slug
+from airflow_provider_dbnd.engines.cloud import (
+    CloudSparkTask,
+    Ending,
+    RecordsJobId,
+    State,
+    slug,
+)
 from airflow_provider_dbnd.engines.remote import RemoteTask
 from airflow_provider_dbnd.exceptions import ConfigurationError
 
@@ -28,7 +34,7 @@ _ENDINGS: Mapping[str, Ending] = {
 _REQUEST_ID = 40
 
 
-class DataprocTask(CloudSparkTask, DataprocSubmitJobOperator):
+class DataprocTask(RecordsJobId, CloudSparkTask, DataprocSubmitJobOperator):
     """A task that a Dataproc cluster runs as a PySpark job.
 
     :param cluster_name: the cluster; or ``job`` says where, by ``placement``.
@@ -58,16 +64,6 @@ class DataprocTask(CloudSparkTask, DataprocSubmitJobOperator):
     def __init__(self, *, cluster_name: str | None = None, **kwargs: Any) -> None:
         self.cluster_name = cluster_name
         super().__init__(**kwargs)
-
-    @property
-    def job_id(self) -> Any:
-        """What the operator keeps the id of its job in."""
-        return self.running_job
-
-    @job_id.setter
-    def job_id(self, value: str | None) -> None:
-        if value is not None:
-            self.started(value)
 
     def configure(self, job: Job, store: ArtifactStore) -> None:
         """Describe the job."""

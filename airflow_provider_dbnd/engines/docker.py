@@ -61,7 +61,7 @@ class DockerTask(RemoteTask, DockerOperator):
         finally:
             self._look_back()
 
-    def job_id(self) -> str:
+    def external_id(self) -> str:
         """Return the container's id."""
         return str(self.container["Id"])[:12] if self.container else "not started"
 
@@ -95,7 +95,7 @@ class DockerTask(RemoteTask, DockerOperator):
 
     def _follow(self, container: dict[str, Any]) -> None:
         self.container = container
-        self.log.info("following container %s, which runs already", self.job_id())
+        self.log.info("following container %s, which runs already", self.external_id())
         for chunk in self.cli.logs(container["Id"], stream=True, follow=True):
             self.log.info(chunk.decode(errors="replace").rstrip())
         self.cli.wait(container["Id"])
@@ -114,7 +114,7 @@ class DockerTask(RemoteTask, DockerOperator):
             if exc.status_code not in _GONE:
                 raise
             self._state = {}
-            self.log.warning("container %s was removed by somebody else", self.job_id())
+            self.log.warning("container %s was removed by somebody else", self.external_id())
 
 
 def _as_dict(labels: Any) -> dict[str, str]:

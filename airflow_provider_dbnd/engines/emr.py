@@ -143,10 +143,6 @@ class EmrTask(CloudSparkTask, EmrAddStepsOperator):
             log=failure.get("LogFile", ""),
         )
 
-    def job_id(self) -> str:
-        """Return the id of the step."""
-        return self.external_id()
-
     def connection_id(self) -> str | None:
         """Return the connection that was named; without one, credentials are ambient."""
         return own_connection(self.aws_conn_id)

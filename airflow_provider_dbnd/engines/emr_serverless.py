@@ -14,7 +14,7 @@ from airflow.providers.amazon.aws.utils.waiter_with_logging import wait
 from airflow_provider_dbnd.core.job import Job
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.engines.aws import LONG, is_unknown, own_connection
-from airflow_provider_dbnd.engines.cloud import CloudSparkTask, Ending, State
+from airflow_provider_dbnd.engines.cloud import CloudSparkTask, Ending, RecordsJobId, State
 from airflow_provider_dbnd.engines.remote import RemoteTask
 
 _ENDINGS: Mapping[str, Ending] = {
@@ -25,7 +25,7 @@ _ENDINGS: Mapping[str, Ending] = {
 }
 
 
-class EmrServerlessTask(CloudSparkTask, EmrServerlessStartJobOperator):
+class EmrServerlessTask(RecordsJobId, CloudSparkTask, EmrServerlessStartJobOperator):
     """A task that an application of EMR Serverless runs."""
 
     service = "EMR Serverless"
@@ -40,16 +40,6 @@ class EmrServerlessTask(CloudSparkTask, EmrServerlessStartJobOperator):
         **EmrServerlessStartJobOperator.template_fields_renderers,
         **RemoteTask.template_fields_renderers,
     }
-
-    @property
-    def job_id(self) -> Any:
-        """What the operator keeps the id of its job run in."""
-        return self.running_job
-
-    @job_id.setter
-    def job_id(self, value: str | None) -> None:
-        if value is not None:
-            self.started(value)
 
     def execute(self, context: Any, event: dict[str, Any] | None = None) -> Any:  # noqa: ARG002
         """Run the function; *event* comes when the operator has waited for the application's start."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from airflow_provider_dbnd.engines.registry import operator_class
 from airflow_provider_dbnd.engines.selection import (
     Engine,
     check_options,
+    options_of,
     select_engine,
     without_engine_options,
 )
@@ -78,7 +78,7 @@ def _operator(task_id: str, definition: Definition, engine: Engine, settings: Se
         engine=engine,
     )
     options = dict(engine.options)
-    if _takes(class_, "deferrable"):
+    if "deferrable" in options_of(class_):
         options["deferrable"] = False  # nothing here could take a deferred task up again
     return class_(
         # Names in a pod's labels and the like are made of it.
@@ -87,14 +87,6 @@ def _operator(task_id: str, definition: Definition, engine: Engine, settings: Se
         op_args=[],
         op_kwargs={},
         **options,
-    )
-
-
-def _takes(class_: type, name: str) -> bool:
-    return any(
-        name in inspect.signature(vars(each)["__init__"]).parameters
-        for each in class_.__mro__
-        if "__init__" in vars(each) and each is not object
     )
 
 

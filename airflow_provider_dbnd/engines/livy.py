@@ -131,7 +131,7 @@ class LivyTask(SparkEngine, LivyOperator):
             self.hook.dump_batch_logs(event["batch_id"])
         LivyOperator.execute_complete(self, context, {**event, "log_lines": None})
 
-    def job_id(self) -> str:
+    def external_id(self) -> str:
         """Return the number of the batch."""
         batch = self._batch_id if self._batch_id is not None else self.running_job
         return "not started" if batch is None else f"batch {batch}"

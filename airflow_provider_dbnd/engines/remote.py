@@ -83,12 +83,8 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         """Run the job to its end, or defer."""
 
     @abstractmethod
-    def job_id(self) -> str:
-        """Return what the engine calls the job."""
-
     def external_id(self) -> str:
-        """Return what the engine calls the job, where the operator has a ``job_id`` of its own."""
-        return self.job_id()
+        """Return what the engine calls the job."""
 
     def explain(self, error: BaseException | None) -> str:
         """Return why the job ended without a result, and what to do, as far as the engine knows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -70,14 +71,21 @@ def without_engine_options(definition: Definition) -> Definition:
     return replace(definition, options=kept)
 
 
-def check_options(class_: type, engine: Engine) -> None:
-    """Raise ConfigurationError for an option that the engine's operator does not take."""
-    known = {
+@functools.cache
+def options_of(class_: type) -> frozenset[str]:
+    """Return the names of the options that an engine's operator takes."""
+    return frozenset(
         name
         for each in class_.__mro__
-        for name in inspect.signature(vars(each).get("__init__", object)).parameters
+        if "__init__" in vars(each) and each is not object
+        for name in inspect.signature(vars(each)["__init__"]).parameters
         if name not in ("self", "args", "kwargs")
-    }
+    )
+
+
+def check_options(class_: type, engine: Engine) -> None:
+    """Raise ConfigurationError for an option that the engine's operator does not take."""
+    known = options_of(class_)
     for name in engine.options:
         if name not in known:
             raise ConfigurationError(

@@ -89,7 +89,7 @@ class SparkTask(SparkEngine, SparkSubmitOperator):
             # The spark-submit of a pyspark from PyPI finds Spark by its Python.
             env_vars = {"PYSPARK_PYTHON": str(kwargs["python"]), **(env_vars or {})}
         if master is not None:
-            kwargs["conn_id"] = _connection(master)
+            kwargs["conn_id"] = _connection_id(master)
         super().__init__(conf=settings, env_vars=env_vars, **kwargs)
 
     def sees_disk(self, store: ArtifactStore) -> bool:
@@ -145,7 +145,7 @@ class SparkTask(SparkEngine, SparkSubmitOperator):
         """Tell whether the driver is on the worker."""
         return self._where()[1] != "cluster"
 
-    def job_id(self) -> str:
+    def external_id(self) -> str:
         """Return the name of application, driver or pod; on the worker, the process."""
         hook = self._hook
         if hook is None or (hook._submit_sp is None and self.running_job is None):
@@ -182,6 +182,7 @@ class SparkTask(SparkEngine, SparkSubmitOperator):
     def _check(self) -> None:
         from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+        hook = self._get_hook()
         try:
             BaseHook.get_connection(self._conn_id)
         except AirflowNotFoundException as exc:
@@ -189,7 +190,6 @@ class SparkTask(SparkEngine, SparkSubmitOperator):
                 f"connection {self._conn_id!r} is not defined, and the engine names no master. Define "
                 'the connection, or set master = "local[*]", "spark://HOST:PORT", "yarn", ...'
             ) from exc
-        hook = self._get_hook()
         (binary,) = hook._get_spark_binary_path()
         if shutil.which(binary, path=(self.env_vars or {}).get("PATH")) is None:
             raise EngineError(
@@ -204,18 +204,21 @@ class SparkTask(SparkEngine, SparkSubmitOperator):
                 'deploy_mode out, or set it to "client".'
             )
 
+    def _get_hook(self) -> Any:
+        if self.master is not None:
+            # Spark's hook knows connections only; a master needs none to be kept anywhere.
+            value = {"conn_type": "spark", "host": self.master}
+            os.environ[f"AIRFLOW_CONN_{self._conn_id.upper()}"] = json.dumps(value)
+        return super()._get_hook()
+
     def _where(self) -> tuple[str, str]:
         """Return master and deploy mode, from options and connection."""
         connection = self._get_hook()._connection
         return str(connection["master"]), str(connection["deploy_mode"] or "client")
 
 
-def _connection(master: str) -> str:
-    """Define a connection to *master* in this process and return its id."""
-    name = f"dbnd_spark_{hashlib.sha256(master.encode()).hexdigest()[:12]}"
-    value = {"conn_type": "spark", "host": master}
-    os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(value)
-    return name
+def _connection_id(master: str) -> str:
+    return f"dbnd_spark_{hashlib.sha256(master.encode()).hexdigest()[:12]}"
 
 
 def _host(master: str) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import attrs
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
-from airflow_provider_dbnd.core.artifacts import is_reference
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.graph import Handle
 from airflow_provider_dbnd.core.parameters import Parameter
+from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.values import Decoder, part_of
 from airflow_provider_dbnd.hooks.settings import artifact_store
@@ -57,7 +57,7 @@ class TaskResult(Handle, PlainXComArg):
         task = context["task"]
         if _takes_references(task):
             return encoded
-        if not _has_reference(encoded):
+        if not any(references(encoded)):
             return self._whole(encoded)
         if _loads_in_call(task):
             return _Deferred.into(task, encoded, self._whole)
@@ -90,14 +90,6 @@ class TaskResult(Handle, PlainXComArg):
 def _takes_references(task: Any) -> bool:
     # While a mapped task is expanded, the task in the context is Airflow's MappedOperator.
     return getattr(getattr(task, "operator_class", task), TAKES_REFERENCES, False)
-
-
-def _has_reference(encoded: Any) -> bool:
-    if is_reference(encoded):
-        return True
-    if isinstance(encoded, list):
-        return any(_has_reference(e) for e in encoded)
-    return isinstance(encoded, dict) and any(_has_reference(e) for e in encoded.values())
 
 
 def _load(encoded: Any) -> Any:

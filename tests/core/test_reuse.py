@@ -412,5 +412,20 @@ def test_another_process_hits(project: Project) -> None:
     assert "noisy: reused from run local__" in outs[1]
 
 
+def test_a_damaged_manifest_of_an_earlier_try_does_not_keep_a_task_from_running(
+    project: Project,
+) -> None:
+    @task
+    def plain() -> int:
+        RAN.append("plain")
+        return 1
+
+    ran(project, plain, run_id="r")
+    (manifest,) = (project.folder / ".dbnd" / "store" / "_runs").rglob("1.json")
+    manifest.write_bytes(manifest.read_bytes()[:20])
+
+    assert ran(project, plain, run_id="r", resumes=True) == ["plain"]
+
+
 def test_durations_are_for_people() -> None:
     assert [duration(s) for s in (0.42, 840, 9000)] == ["0.4 s", "14 min", "2.5 h"]

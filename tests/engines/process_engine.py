@@ -56,5 +56,5 @@ class ProcessTask(RemoteTask, ProcessOperator):
     def launch(self, context: Any) -> None:
         ProcessOperator.execute(self, context)
 
-    def job_id(self) -> str:
+    def external_id(self) -> str:
         return str(self.process.pid) if self.process else "not started"

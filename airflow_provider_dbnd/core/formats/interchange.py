@@ -6,6 +6,7 @@ reads the file back and refuses a table that changed on the way, unless ``lossy=
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from typing import Any
@@ -38,13 +39,13 @@ class InterchangeFormat(Format):
     def __init__(self, extension: str = "") -> None:
         self.compression = COMPRESSIONS.get(extension.rpartition(".")[2])
 
+    @abstractmethod
     def reader(self, container: str) -> Callable[..., Any] | None:
         """Return ``read(path, **options)`` for a container's own engine, None if it has none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def writer(self, container: str) -> Callable[..., None] | None:
         """Return ``write(value, path, **options)``."""
-        raise NotImplementedError
 
     @override
     def write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,9 +74,9 @@ class StoredTable(Stored):
     def release(self) -> None:
         """Give memory back between blocks."""
 
+    @abstractmethod
     def read_rows(self, columns: list[str], start: int, stop: int) -> Any:
         """Return the Arrow table of some columns from row *start* to *stop*."""
-        raise NotImplementedError
 
     def _load(self, columns: list[str] | None, rows: tuple[int, int] | None, memory: Any) -> Loaded:
         names = self._known(columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,15 +55,15 @@ class TabularFormat(Format):
         """Return what covers the stored bytes; the fingerprint does where all reading uses it."""
         return fingerprint.checksum
 
+    @abstractmethod
     def write_batches(
         self, outgoing: Outgoing, path: str, options: Mapping[str, Any]
     ) -> Fingerprint:
         """Write all batches and, as metadata, the fingerprint taken on the way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, path: str, *, checksum: str | None, digest: str | None) -> Stored:
         """Open a file and check its fingerprint; the data is checked as it is read."""
-        raise NotImplementedError
 
 
 def check_fingerprint(

@@ -24,14 +24,12 @@ from airflow_provider_dbnd.core.history import entries, read_all
 from airflow_provider_dbnd.core.job import SPECS
 from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest
 from airflow_provider_dbnd.core.reuse.index import REUSE
+from airflow_provider_dbnd.core.starts import STARTS, run_of_start
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.tags import tags
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
 _BATCH = 1000
-
-#: Where `dbnd run` keeps how a run was started, by its id, for `dbnd resume`.
-_STARTS = "_starts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +153,9 @@ class _Marking:
                 if (found.mtime or math.inf) < self._before:
                     going.add(found.key)
                     self._report.other[kind].add(found.size)
-        for found in self._store.list(_STARTS):
-            run_id = found.key.rpartition("/")[2].removesuffix(".json")
-            if (found.mtime or math.inf) < self._before and not self._runs.live_id(run_id):
+        for found in self._store.list(STARTS):
+            live = self._runs.live_id(run_of_start(found.key))
+            if (found.mtime or math.inf) < self._before and not live:
                 going.add(found.key)
                 self._report.other["starts"].add(found.size)
         return going

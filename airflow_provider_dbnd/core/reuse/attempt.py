@@ -22,7 +22,11 @@ from airflow_provider_dbnd.core.reuse.ticket import (
     ticket_of,
 )
 from airflow_provider_dbnd.core.scratch import scratch_folder
-from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, FingerprintError
+from airflow_provider_dbnd.exceptions import (
+    ArtifactCorruptedError,
+    ArtifactNotFoundError,
+    FingerprintError,
+)
 
 log = logging.getLogger("airflow_provider_dbnd")
 
@@ -98,9 +102,13 @@ def _earlier_try(
 ) -> Manifest | None:
     for number in range(spec.identity.try_number - 1, 0, -1):
         where = replace(spec.identity, try_number=number).key()
-        if not spec.store.exists(where):
+        try:
+            found = read_manifest(spec.store, where)
+        except ArtifactNotFoundError:
             continue
-        found = read_manifest(spec.store, where)
+        except ArtifactCorruptedError as exc:
+            log.warning("not reused: %s", exc)
+            continue
         if found.status == "success" and key_of_attempt(spec, definition, found) == ticket.key:
             miss = damage(spec.store, found, {}, scratch)
             if miss is None:

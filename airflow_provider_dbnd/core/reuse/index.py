@@ -6,14 +6,14 @@ import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
+from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
+from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.reuse.ticket import Ticket
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import verify
-from airflow_provider_dbnd.exceptions import DbndError
+from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, DbndError
 
 #: Folder of the store: results by key, and the parts of each task's last key.
 REUSE = "_reuse"
@@ -30,11 +30,12 @@ def find(
     store: ArtifactStore, ticket: Ticket, ttl: dt.timedelta | None, scratch: str
 ) -> Manifest | Miss:
     """Return the manifest of the result with the ticket's key, if all of it is there and intact."""
-    where = _result(ticket.key)
-    if not store.exists(where):
+    try:
+        data = store.get_bytes(_result(ticket.key))
+    except ArtifactNotFoundError:
         return Miss(reason="no result with this key")
     try:
-        record = json.loads(store.get_bytes(where))
+        record = json.loads(data)
         manifest = read_manifest(store, record["manifest"])
         stamps: Mapping[str, str | None] = record["stamps"]
     except (DbndError, ValueError, KeyError, TypeError) as exc:
@@ -54,7 +55,7 @@ def damage(
 
     :param stamps: of objects that were intact when they had that stamp; all others are read whole.
     """
-    for artifact in artifacts_of(manifest.outputs):
+    for artifact in map(Artifact.from_json, references(manifest.outputs)):
         stamp = stamps.get(artifact.uri)
         try:
             if stamp is None or store.stamp(artifact.uri) != stamp:
@@ -66,7 +67,8 @@ def damage(
 
 def record(store: ArtifactStore, manifest: Manifest) -> None:
     """Let later runs find the result of *manifest*, which is committed."""
-    stamps = {a.uri: store.stamp(a.uri) for a in artifacts_of(manifest.outputs)}
+    uris = [each["uri"] for each in references(manifest.outputs)]
+    stamps = {uri: store.stamp(uri) for uri in uris}
     document = {"manifest": manifest.identity.key(), "stamps": stamps}
     store.put_bytes(_result(manifest.reuse["key"]), json.dumps(document).encode(), overwrite=True)
     last = {"parts": manifest.reuse["parts"], "run_id": manifest.identity.run_id}
@@ -75,12 +77,13 @@ def record(store: ArtifactStore, manifest: Manifest) -> None:
 
 def changed_parts(store: ArtifactStore, identity: Identity, ticket: Ticket) -> Iterator[str]:
     """Yield what is different since the last result of this task, in words."""
-    where = _last(identity)
-    if not store.exists(where):
+    try:
+        data = store.get_bytes(_last(identity))
+    except ArtifactNotFoundError:
         yield "this task has no earlier result"
         return
     try:
-        last = json.loads(store.get_bytes(where))
+        last = json.loads(data)
         before: Mapping[str, str] = last["parts"]
     except (ValueError, KeyError, TypeError) as exc:
         yield f"the record of the last result cannot be read ({exc})"
@@ -89,18 +92,6 @@ def changed_parts(store: ArtifactStore, identity: Identity, ticket: Ticket) -> I
         old, new = before.get(name), ticket.parts.get(name)
         if old != new:
             yield f"{name}: {old or 'was not there'} -> {new or 'is gone'}"
-
-
-def artifacts_of(outputs: Any) -> Iterator[Artifact]:
-    """Yield every artifact in encoded outputs, at any depth."""
-    if is_reference(outputs):
-        yield Artifact.from_json(outputs)
-    elif isinstance(outputs, Mapping):
-        for each in outputs.values():
-            yield from artifacts_of(each)
-    elif isinstance(outputs, list | tuple):
-        for each in outputs:
-            yield from artifacts_of(each)
 
 
 def _result(digest: str) -> str:

@@ -17,6 +17,7 @@ from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.digest import bytes_digest
 from airflow_provider_dbnd.core.execute import TaskSpec, value_of_run
 from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.resolution import MASK, Value, converted
 from airflow_provider_dbnd.core.reuse.policy import Reuse
 from airflow_provider_dbnd.core.signature import Input
@@ -129,7 +130,7 @@ def _content(task: str, spec: Input, value: Value, files: Files) -> Any:
     raw, annotation = value.value, without_none(spec.annotation)
     if _names_files(raw, annotation):
         return {"files": files(spec.name, raw, value.base, formats.is_spark_frame(annotation))}
-    if _has_reference(raw):
+    if any(references(raw)):
         return _references(raw)
     if formats.is_data_type(annotation) and raw is not None:
         raise NotReusable(f"parameter {spec.name!r} holds data in memory")
@@ -192,14 +193,6 @@ def _plain(name: str, value: Any) -> Any:
         raise NotReusable(
             f"parameter {name!r} holds a {type(value).__name__}, which has no content to compare"
         ) from exc
-
-
-def _has_reference(value: Any) -> bool:
-    if is_reference(value):
-        return True
-    if isinstance(value, list | tuple):
-        return any(map(_has_reference, value))
-    return isinstance(value, Mapping) and any(map(_has_reference, value.values()))
 
 
 def _shown(content: Any, *, hidden: bool) -> str:

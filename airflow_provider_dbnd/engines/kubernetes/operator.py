@@ -139,7 +139,7 @@ class KubernetesTask(RemoteTask, KubernetesPodOperator):
         # A pod that ended before the task could defer is looked after at once, within launch().
         return resume() if self._operates else self.resumed(context, resume)
 
-    def job_id(self) -> str:
+    def external_id(self) -> str:
         """Return the pod's namespace and name."""
         found = self._pod_name()
         return "/".join(found) if found else "not started"
