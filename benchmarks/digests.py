@@ -52,5 +52,9 @@ def without_hashing() -> Iterator[None]:
     from airflow_provider_dbnd.core.digest import SIZE
     from airflow_provider_dbnd.core.formats import fingerprint
 
-    with patch.object(fingerprint, "leaf", return_value=(bytes(SIZE), True)):
+    nothing = bytes(SIZE)
+    with (
+        patch.object(fingerprint, "block_hashes", return_value=(nothing, nothing, True)),
+        patch.object(fingerprint, "block_sum", return_value=(nothing, True)),
+    ):
         yield

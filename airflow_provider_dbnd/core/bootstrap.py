@@ -78,7 +78,7 @@ def prepare(archives: list[dict[str, Any]], into: str, options: Options) -> None
         else:
             sys.path.insert(0, folder)
     if unfit:
-        names, tags = " and ".join(unfit), ", ".join(sorted(set(unfit.values())))
+        names, tags = ", ".join(unfit), ", ".join(sorted(set(unfit.values())))
         raise StartError(
             f"{names} of the worker ({tags}) cannot be loaded by the Python here ({python_tag()}). "
             f"Install {names} in the image, or take an image with the worker's version of Python"

@@ -1,7 +1,9 @@
-"""blake3 digests and checksums: 128 bits, 32 hex characters.
+"""Digests and checksums: 128 bits, 32 hex characters.
 
-``digest`` names data and ``checksum`` covers stored bytes; a checksum carries its scheme so that a
-reader knows how to verify it ("blake3:<hex>" is over the bytes of a file).
+``digest`` names data and ``checksum`` covers stored bytes; both are blake3, which nobody can find a
+second content for. A checksum carries its scheme so that a reader knows how to verify it
+("blake3:<hex>" is over the bytes of a file). Where a checksum covers a list of hashes of parts, the
+parts have XXH3-128, a fraction of the time and as good against damage.
 """
 
 from __future__ import annotations
@@ -29,14 +31,36 @@ def hasher(*, threads: int = 1) -> Any:
     return blake3(max_threads=threads)
 
 
-def digest_of(parts: Iterable[Buffer]) -> bytes:
+class Both:
+    """Takes data once for a digest and for the checksum of a part, while it is in the cache."""
+
+    def __init__(self) -> None:
+        self._digest = hasher()
+        self._part = part_hasher()
+
+    def update(self, data: Any) -> None:
+        """Hash more bytes."""
+        self._digest.update(data)
+        self._part.update(data)
+
+    def result(self) -> tuple[bytes, bytes]:
+        """Return the digest and the checksum."""
+        return bytes(self._digest.digest(length=SIZE)), bytes(self._part.digest())
+
+
+def part_hasher() -> Any:
+    """Return a fresh hasher for the checksum of a part."""
+    from xxhash import xxh3_128
+
+    return xxh3_128()
+
+
+def digest_of(parts: Iterable[bytes]) -> bytes:
     """Hash a sequence of byte strings; where one ends and the next begins is part of the hash."""
-    state = hasher()
-    for part in parts:
-        view = memoryview(part)
-        state.update(view.nbytes.to_bytes(8, "little"))
-        state.update(view)
-    return bytes(state.digest(length=SIZE))
+    from blake3 import blake3
+
+    framed = b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "little"), part))
+    return bytes(blake3(framed).digest(length=SIZE))
 
 
 def bytes_digest(data: Buffer) -> str:

@@ -66,7 +66,7 @@ _SECRET_OPTION = re.compile(
     r"|(api|access|account|private)key$",
     re.IGNORECASE,
 )
-_MINIMUM = {"pydantic": (2, 8), "fsspec": (2025, 3), "blake3": (1, 0)}
+_MINIMUM = {"pydantic": (2, 8), "fsspec": (2025, 3), "blake3": (1, 0), "xxhash": (3, 0)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

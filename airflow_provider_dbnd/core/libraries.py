@@ -26,6 +26,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "typing-inspection",
     ),
     "blake3": ("blake3",),
+    "xxhash": ("xxhash",),
     "fsspec": ("fsspec",),
     **({"tomli": ("tomli",)} if sys.version_info < (3, 11) else {}),
 }

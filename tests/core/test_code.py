@@ -92,14 +92,16 @@ def test_digests_are_the_same_in_other_versions_of_python(tmp_path: Path) -> Non
     here = all_digests(sys.executable, tmp_path / "here", "0")
     compared = []
     for python in other_pythons():
-        needs = "import sys, blake3, pydantic; print(sys.version_info[1])"
+        needs = "import sys, blake3, pydantic, xxhash; print(sys.version_info[1])"
         asked = subprocess.run([python, "-c", needs], capture_output=True, text=True, check=False)
         if asked.returncode == 0 and asked.stdout.strip() != str(sys.version_info[1]):
             assert all_digests(python, tmp_path / asked.stdout.strip(), "0") == here
             compared.append(asked.stdout)
 
     if not compared:
-        pytest.skip("no other Python with blake3 and pydantic; name one in DBND_TEST_PYTHONS")
+        pytest.skip(
+            "no other Python with blake3, xxhash and pydantic; name one in DBND_TEST_PYTHONS"
+        )
 
 
 def test_parts_say_what_changed(tmp_path: Path) -> None:

@@ -210,10 +210,10 @@ class TestDoesNotStart:
         reason = self.refused(elsewhere, job)
 
         assert reason.startswith(
-            "pydantic and blake3 of the worker (cpython-399-x86_64-linux-gnu) cannot be loaded by the "
-            f"Python here ({python_tag()}). Install pydantic and blake3 in the image"
+            "pydantic, blake3, xxhash of the worker (cpython-399-x86_64-linux-gnu) cannot be loaded by the "
+            f"Python here ({python_tag()}). Install pydantic, blake3, xxhash in the image"
         )
-        assert "blake3 of the worker" in self.refused(
+        assert "blake3, xxhash of the worker" in self.refused(
             elsewhere,
             job,
             python_with(

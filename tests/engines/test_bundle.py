@@ -329,7 +329,7 @@ class TestOurOwnCode:
     def test_travels_with_what_it_needs_and_no_airflow(self, store: ArtifactStore) -> None:
         found = {each.module or each.kind: each for each in runner_archives(store)}
 
-        assert set(found) >= {"runner", "pydantic", "blake3", "fsspec"}
+        assert set(found) >= {"runner", "pydantic", "blake3", "xxhash", "fsspec"}
         assert (found["runner"].python, found["fsspec"].python) == (None, None)
         assert "cpython" in str(found["pydantic"].python)
         names = {name.partition("/")[0] for name in read_names(store, found["pydantic"])}

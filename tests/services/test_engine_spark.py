@@ -189,7 +189,7 @@ def without_libraries(tmp_path: Path) -> str:
     """A folder that makes the libraries of this package fail to import."""
     folder = tmp_path / "without"
     folder.mkdir()
-    for name in ("pydantic", "blake3", "fsspec"):
+    for name in ("pydantic", "blake3", "xxhash", "fsspec"):
         (folder / f"{name}.py").write_text("raise ImportError('not on executors')")
     return str(folder)
 

@@ -55,9 +55,9 @@ class ArrowFormat(TabularFormat):
                 memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             reader = pa.ipc.open_file(pa.py_buffer(memory))
             fingerprint = _fingerprint(reader)
-            batch_rows = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
+            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
             check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
-            return ArrowFile(path, reader, memory, batch_rows, fingerprint)
+            return ArrowFile(path, reader.schema, memory, batches, fingerprint)
         except (FileNotFoundError, ArtifactCorruptedError):
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
@@ -81,16 +81,16 @@ class ArrowFile(StoredTable):
     def __init__(
         self,
         path: str,
-        reader: Any,
+        schema: Any,
         memory: mmap.mmap,
-        batch_rows: list[int],
+        batches: list[Any],
         fingerprint: Fingerprint | None,
     ) -> None:
-        super().__init__(path, reader.schema, sum(batch_rows), fingerprint)
-        self._reader = reader
-        self._memory = memory
         #: The number of rows up to the end of each batch.
-        self.batch_ends = list(accumulate(batch_rows))
+        self.batch_ends = list(accumulate(batch.num_rows for batch in batches))
+        super().__init__(path, schema, (self.batch_ends or [0])[-1], fingerprint)
+        self._batches = batches
+        self._memory = memory
 
     @override
     def memory(self) -> mmap.mmap:
@@ -109,15 +109,15 @@ class ArrowFile(StoredTable):
         schema = pa.schema([self.schema.field(name) for name in columns], self.schema.metadata)
         chosen: list[Any] = []
         for index in range(bisect_right(self.batch_ends, start), len(self.batch_ends)):
-            batch = self._reader.get_batch(index)
+            batch = self._batches[index]
             first = self.batch_ends[index] - batch.num_rows
             if first >= stop:
                 break
             wanted = batch.slice(max(start - first, 0), stop - max(first, start))
             chosen.append(wanted.select(columns))
-        if not chosen and self.batch_ends:
+        if not chosen and self._batches:
             # A table without rows still has its dictionaries.
-            chosen.append(self._reader.get_batch(0).slice(0, 0).select(columns))
+            chosen.append(self._batches[0].slice(0, 0).select(columns))
         return pa.Table.from_batches(chosen, schema)
 
 

@@ -1,8 +1,8 @@
-"""The fingerprint of a table: a hash for every block of every column, and the digest above them.
+"""The fingerprint of a table: two hashes for every block of every column, and what covers them.
 
-A table is cut into blocks of :data:`BLOCK_ROWS` rows. The matrix of block hashes is stored with the
-data, so that a few columns or a few blocks can be verified without reading the rest; the digest in
-a reference covers the matrix.
+A table is cut into blocks of :data:`BLOCK_ROWS` rows. Of each block of a column, a leaf names the
+data: the digest in a reference is over the leaves. A sum is what reading compares, of the blocks and
+columns that are read: the checksum in a reference is over the whole fingerprint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from airflow_provider_dbnd.core.digest import SIZE, digest_of, hasher
+from airflow_provider_dbnd.core.digest import SIZE, Both, digest_of, part_hasher
 from airflow_provider_dbnd.core.formats import canonical
 from airflow_provider_dbnd.core.formats.threads import Shared
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError
@@ -29,7 +29,7 @@ CHECKSUM_SCHEME = "columns:"
 _ALONE = 2 * BLOCK_ROWS
 
 _DIGEST_TAG = b"dbnd-frame-1"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +45,11 @@ class Column:
     dictionary: str | None
     filled: bool
     leaves: bytes
+    sums: bytes
 
-    def leaf(self, block: int) -> bytes:
-        """Return the hash of one block."""
-        return self.leaves[block * SIZE : (block + 1) * SIZE]
+    def sum(self, block: int) -> bytes:
+        """Return the checksum of one block."""
+        return self.sums[block * SIZE : (block + 1) * SIZE]
 
     @property
     def hash(self) -> bytes:
@@ -92,7 +93,7 @@ class Fingerprint:
                 "rows": self.rows,
                 "extras": self.extras,
                 "columns": [
-                    [c.name, c.type, c.dictionary, c.filled, base64.b64encode(c.leaves).decode()]
+                    [c.name, c.type, c.dictionary, c.filled, _text(c.leaves), _text(c.sums)]
                     for c in self.columns
                 ],
             }
@@ -114,8 +115,9 @@ class Fingerprint:
                     dictionary=dictionary,
                     filled=filled,
                     leaves=base64.b64decode(leaves, validate=True),
+                    sums=base64.b64decode(sums, validate=True),
                 )
-                for name, type_, dictionary, filled, leaves in stored["columns"]
+                for name, type_, dictionary, filled, leaves, sums in stored["columns"]
             ),
         )
 
@@ -130,9 +132,10 @@ class Fingerprinter:
         self.rows = 0
         self._schema = schema
         self._leaves: list[list[bytes]] = [[] for _ in schema]
+        self._sums: list[list[bytes]] = [[] for _ in schema]
         self._filled = [True] * len(schema)
         self._dictionaries: list[str | None] = [None] * len(schema)
-        self._pending: tuple[list[int], Shared[tuple[bytes, bool]]] = [], Shared([])
+        self._pending: tuple[list[int], Shared[tuple[bytes, bytes, bool]]] = [], Shared([])
 
     def add(self, batch: Any) -> None:
         """Start hashing *batch*; waits for the batch before it, so that memory stays bounded."""
@@ -144,7 +147,7 @@ class Fingerprinter:
                 self._dictionaries[index] = dictionary_hash(array)
             for start in range(0, len(array), BLOCK_ROWS):
                 columns.append(index)
-                jobs.append(partial(leaf, array.slice(start, BLOCK_ROWS)))
+                jobs.append(partial(block_hashes, array.slice(start, BLOCK_ROWS)))
         alone = batch.num_columns * batch.num_rows <= _ALONE
         self._pending = columns, Shared(jobs, alone=alone)
         self.rows += batch.num_rows
@@ -159,6 +162,7 @@ class Fingerprinter:
                 dictionary=self._dictionaries[index],
                 filled=self._filled[index],
                 leaves=b"".join(self._leaves[index]),
+                sums=b"".join(self._sums[index]),
             )
             for index, field in enumerate(self._schema)
         )
@@ -166,8 +170,9 @@ class Fingerprinter:
 
     def _collect(self) -> None:
         columns, hashing = self._pending
-        for index, (hash_, filled) in zip(columns, hashing.results(), strict=True):
-            self._leaves[index].append(hash_)
+        for index, (leaf_, sum_, filled) in zip(columns, hashing.results(), strict=True):
+            self._leaves[index].append(leaf_)
+            self._sums[index].append(sum_)
             self._filled[index] &= filled
         self._pending = [], Shared([])
 
@@ -180,11 +185,18 @@ def fingerprint_of(schema: Any, batches: Iterator[Any], extras: Mapping[str, Any
     return fingerprinter.finish(extras)
 
 
-def leaf(array: Any) -> tuple[bytes, bool]:
-    """Hash one block of one column; also tell whether its buffer is canonical under nulls."""
-    state = hasher()
+def block_hashes(array: Any) -> tuple[bytes, bytes, bool]:
+    """Return leaf and sum of a block of a column, and whether its buffer is canonical under nulls."""
+    both = Both()
+    filled = canonical.update(both, array)
+    return *both.result(), filled
+
+
+def block_sum(array: Any) -> tuple[bytes, bool]:
+    """Return what :func:`block_hashes` does, without the leaf."""
+    state = part_hasher()
     filled = canonical.update(state, array)
-    return bytes(state.digest(length=SIZE)), filled
+    return bytes(state.digest()), filled
 
 
 def verify(
@@ -202,16 +214,16 @@ def verify(
         _verify_structure(data, column, path)
         for number, start in enumerate(range(0, table.num_rows, BLOCK_ROWS), first_block):
             expected.append((column, number))
-            jobs.append(partial(_leaf_or_error, data, start))
+            jobs.append(partial(_sum_or_error, data, start))
     found = Shared(jobs, alone=table.num_columns * table.num_rows <= _ALONE).results()
     for (column, number), hashed in zip(expected, found, strict=True):
         if isinstance(hashed, Exception):
             reason = repr(hashed)
             raise corrupted(path, f"readable column {column.name!r}", reason) from hashed
-        hash_, filled = hashed
-        if hash_ != column.leaf(number) or (buffers and column.filled and not filled):
+        sum_, filled = hashed
+        if sum_ != column.sum(number) or (buffers and column.filled and not filled):
             place = f"column {column.name!r}, rows from {number * BLOCK_ROWS}"
-            raise corrupted(path, f"{place}: {column.leaf(number).hex()}", hash_.hex())
+            raise corrupted(path, f"{place}: {column.sum(number).hex()}", sum_.hex())
 
 
 def corrupted(path: str, expected: str, found: str) -> ArtifactCorruptedError:
@@ -234,12 +246,14 @@ def _verify_structure(data: Any, column: Column, path: str) -> None:
             raise corrupted(path, f"dictionary {column.dictionary} of {column.name!r}", str(found))
 
 
-def _leaf_or_error(data: Any, start: int) -> tuple[bytes, bool] | Exception:
+def _sum_or_error(data: Any, start: int) -> tuple[bytes, bool] | Exception:
     import pyarrow as pa
 
     block = data.slice(start, BLOCK_ROWS)
     try:
-        return leaf(block.chunk(0) if block.num_chunks == 1 else pa.concat_arrays(block.chunks))
+        return block_sum(
+            block.chunk(0) if block.num_chunks == 1 else pa.concat_arrays(block.chunks)
+        )
     except Exception as error:  # noqa: BLE001 - the first block's is raised when all are done
         return error
 
@@ -250,7 +264,7 @@ def dictionary_hash(array: Any) -> str | None:
 
     if not pa.types.is_dictionary(array.type):
         return None
-    return leaf(array.dictionary)[0].hex()
+    return block_hashes(array.dictionary)[0].hex()
 
 
 def blocks(batches: Iterator[Any], schema: Any) -> Iterator[Any]:
@@ -287,6 +301,10 @@ def _joined(batches: list[Any]) -> Any:
     import pyarrow as pa
 
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _json(value: Any, *, sort_keys: bool = False) -> bytes:
