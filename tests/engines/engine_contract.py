@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +119,40 @@ dag_hidden = contract_hidden.as_dag()
 #: Hidden values do not travel: an engine gets them by its own means.
 PASSWORD = ("DBND__LOGIN__PASSWORD", "s3cr3t-of-the-contract")
 
+#: The command line on a machine with no engine, no client of one, and no Airflow.
+LAPTOP = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("airflow", "docker", "kubernetes", "pyspark"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from airflow_provider_dbnd.cli.main import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+ROOT = Path(__file__).parents[2]
+
 Run = Callable[..., Any]
+
+
+def on_a_laptop(folder: Path, *arguments: str) -> str:
+    """Run a command there; only the way into the store is left in the environment."""
+    folder.mkdir()
+    engines = ("KUBE", "DOCKER", "SPARK", "JAVA", "HADOOP", "LIVY", "AIRFLOW", "DBND")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(engines)}
+    done = subprocess.run(
+        [sys.executable, "-c", LAPTOP, *arguments],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def digests(store: str, left: Any) -> dict[Any, Any]:
@@ -178,7 +214,7 @@ class EngineContract:
 
         return go
 
-    def test_the_same_pipeline_leaves_the_same_artifacts_and_metrics(
+    def test_the_same_pipeline_leaves_the_same_artifacts_and_is_replayed_without_the_engine(
         self, run: Run, tmp_path: Path, engine_store: str
     ) -> None:
         local_store = str(tmp_path / "local-store")
@@ -192,6 +228,13 @@ class EngineContract:
         assert there.xcom("total", "dbnd")["engine"]["name"] == "here"
         shouted = [there.xcom("shout", map_index=index) for index in range(3)]
         assert shouted == ["NAME-0", "NAME-1", "NAME-2"]
+
+        replayed = on_a_laptop(
+            tmp_path / "laptop",
+            *("replay", "contract", there.dag_run.run_id, "total"),
+            *("--store", engine_store, "--recorded-code"),
+        )
+        assert "result: as recorded" in replayed
 
     def test_a_failing_function_fails_the_task_with_its_message_and_traceback(
         self, run: Run, capsys: pytest.CaptureFixture[str]

@@ -156,8 +156,29 @@ def test_images_are_built_from_this_checkout_and_its_pins(services: dict[str, An
     assert f"FROM apache/airflow:{pinned[1]}-" in text
     assert "constraints.txt" in sources
     assert all((ROOT / source).exists() for source in sources), sources
-    assert (ROOT / services["livy"]["build"] / "Dockerfile").exists()
-    assert (
-        services["spark-master"]["image"]
-        in (ROOT / services["livy"]["build"] / "Dockerfile").read_text()
-    )
+
+
+def test_spark_and_livy_are_built_of_what_the_tests_run(services: dict[str, Any]) -> None:
+    folder = ROOT / "docker" / "spark"
+    text = (folder / "Dockerfile").read_text()
+    stages = re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE)
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+
+    assert services["spark-master"]["build"] == {"context": "docker/spark", "target": "spark"}
+    assert services["livy"]["build"] == {"context": "docker/spark", "target": "livy"}
+    assert services["spark-worker"]["image"] == services["spark-master"]["image"]
+    assert stages == ["jars", "spark", "livy"]
+    assert all((folder / name).is_file() for line in copied for name in line.split())
+    assert "docker/spark/requirements.txt" in (ROOT / ".ci" / "services").read_text()
+
+
+def test_drivers_and_executors_reach_the_store_as_tasks_do(services: dict[str, Any]) -> None:
+    connection = json.loads(services["worker-a"]["environment"]["AIRFLOW_CONN_DBND_S3"])
+    defaults = (ROOT / "docker" / "spark" / "spark-defaults.conf").read_text()
+
+    for name in ("livy", "spark-worker"):
+        environment = services[name]["environment"]
+        assert environment["AWS_ACCESS_KEY_ID"] == connection["login"]
+        assert environment["AWS_SECRET_ACCESS_KEY"] == connection["password"]
+        assert environment["AWS_ENDPOINT_URL_S3"] == connection["extra"]["endpoint_url"]
+    assert f"fs.s3a.endpoint {connection['extra']['endpoint_url']}\n" in defaults
