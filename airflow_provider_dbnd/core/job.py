@@ -58,6 +58,9 @@ VERSION = 1
 #: Folders of the store that hold specs, and records of jobs nobody has taken the result of yet.
 SPECS, JOBS = "_specs", "_jobs"
 
+#: Variable that names the job, where the host's name does not.
+JOB_VARIABLE = "DBND_JOB"
+
 log = logging.getLogger("airflow_provider_dbnd")
 
 _SECRET_OPTION = re.compile(
@@ -73,7 +76,8 @@ _MINIMUM = {"pydantic": (2, 8), "fsspec": (2025, 3), "blake3": (1, 0), "xxhash":
 class Place:
     """Where a task is to run: an engine's name and type, and what it shares with this machine.
 
-    :param code: ``bundle`` sends the project and this package along; ``image`` expects both there.
+    :param code: ``bundle`` sends the project and this package along, ``project`` the project alone;
+        ``image`` expects both there.
     """
 
     engine: str
@@ -113,8 +117,8 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
     archives: list[Archive] = []
     if place.code == "bundle":
         archives += runner_archives(store)
-        if reference.file is not None:
-            archives.append(project_archive(store, root, settings))
+    if place.code != "image" and reference.file is not None:
+        archives.append(project_archive(store, root, settings))
     inputs = definition.signature.inputs
     values = {n: value_of_run(identity, inputs[n], v) for n, v in spec.arguments.items()}
     if not place.shares_disk:
@@ -224,7 +228,7 @@ def job_name() -> str:
     spark = sys.modules.get("pyspark")
     if spark is not None and (context := spark.SparkContext._active_spark_context) is not None:
         return str(context.applicationId)
-    return platform.node()
+    return os.environ.get(JOB_VARIABLE) or platform.node()
 
 
 def read_result(store: ArtifactStore, manifest: str, checksum: str) -> Manifest | None:
@@ -257,7 +261,8 @@ def spec_of(store: ArtifactStore, manifest: Manifest) -> dict[str, Any]:
     except ArtifactNotFoundError as exc:
         raise CodeDeliveryError(
             f"the code of task {identity.task_id!r} in run {identity.run_id!r} was not recorded: it ran in "
-            "its worker. Code is recorded where it travels to an engine."
+            "its worker. Code is recorded where it travels to an engine, and where dbnd.toml has "
+            "[bundle] record = true."
         ) from exc
     return document
 

@@ -12,7 +12,7 @@ from airflow_provider_dbnd.core.settings import FILE_NAME, Settings
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import CodeDeliveryError, ConfigurationError
 
-_KEYS = ("exclude", "max_mb")
+_KEYS = ("exclude", "max_mb", "record")
 _MAX_MB = 50
 #: The settings stay here: the job needs none of them, and they may hold secrets.
 _NEVER = ("__pycache__", "node_modules", "*.pyc", "*.pyo", "*.egg-info", FILE_NAME)
@@ -129,9 +129,9 @@ def _check_options(options: Mapping[str, Any]) -> None:
         if name == "exclude":
             fits = isinstance(value, list) and all(isinstance(each, str) for each in value)
         else:
-            fits = isinstance(value, int | float)
+            fits = isinstance(value, bool if name == "record" else int | float)
         if name not in _KEYS or not fits:
             raise ConfigurationError(
-                f"[bundle] of {FILE_NAME}: expected exclude (a list of patterns) and max_mb (a "
-                f"number), got {name} = {value!r}."
+                f"[bundle] of {FILE_NAME}: expected exclude (a list of patterns), max_mb (a number) and "
+                f"record (true or false), got {name} = {value!r}."
             )

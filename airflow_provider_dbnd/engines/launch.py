@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.execute import TaskSpec, execute
+from airflow_provider_dbnd.core.execute import TaskSpec
+from airflow_provider_dbnd.core.in_process import execute_in_process
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
 from airflow_provider_dbnd.core.resolution import ENGINE, Sources, wanted
 from airflow_provider_dbnd.core.settings import Settings
@@ -52,7 +53,7 @@ def launch(
 ) -> Manifest:
     """Run one attempt on *engine* and wait for its end; *started* is told the operator that does it."""
     if engine.local:
-        return execute(spec, definition)
+        return execute_in_process(spec, definition, settings)
     operator = _operator(spec.identity.task_id, definition, engine, settings)
     if started is not None:
         started(operator)

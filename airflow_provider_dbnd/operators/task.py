@@ -7,7 +7,8 @@ from typing import Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator
 
-from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, value_of_run
+from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, value_of_run
+from airflow_provider_dbnd.core.in_process import execute_in_process
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, to_json
 from airflow_provider_dbnd.core.resolution import ENGINE, MASK, REUSE, Value, wanted
 from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
@@ -51,7 +52,11 @@ class DbndOperatorMixin:
         spec = self.task_spec(context)
 
         def run(spec: TaskSpec) -> Manifest:
-            return self.run_switched(context, spec) or execute(spec, self.binding.definition)
+            manifest = self.run_switched(context, spec)
+            if manifest is None:
+                definition, settings = self.binding.definition, self.binding.dag.settings
+                manifest = execute_in_process(spec, definition, settings)
+            return manifest
 
         return self.finished(context, spec, self.reusing(spec, run))
 

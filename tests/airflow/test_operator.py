@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from airflow_provider_dbnd.core.history import attempts_of_run
+from airflow_provider_dbnd.core.job import spec_of
+from airflow_provider_dbnd.core.store import ArtifactStore
 
 HEAD = """
 from typing import Annotated, Iterator, NamedTuple
@@ -571,3 +576,23 @@ dag = p_bad.as_dag()
         "make() returns DataFrame, which cannot become parameter 'n' (float) of number()" in error
     )
     assert f"{path}:" in error
+
+
+def test_the_code_of_a_task_is_kept_where_the_settings_ask_for_it(
+    run: Any, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "record.toml").write_text("[bundle]\nrecord = true\n")
+    monkeypatch.setenv("DBND_CONFIG", str(tmp_path / "record.toml"))
+
+    left = run("""
+@pipeline
+def p_kept():
+    make()
+dag = p_kept.as_dag()
+""")
+
+    store = ArtifactStore(store_url)
+    (attempt,) = attempts_of_run(store, left.dag_run.dag_id, left.dag_run.run_id)
+    assert attempt.status == "success"
+    (archive,) = spec_of(store, attempt)["code"]["archives"]
+    assert archive["kind"] == "project"

@@ -99,6 +99,16 @@ def test_changed_code_shows_which_outputs_and_metrics_differ(folder: Folder) -> 
     assert re.search(r"^ +x +30\b", said, re.MULTILINE), said
 
 
+def test_recorded_code_is_that_of_the_run_where_the_settings_keep_it(folder: Folder) -> None:
+    (folder.path / "dbnd.toml").write_text("[bundle]\nrecord = true\n")
+    folder.dbnd("run", "sums.py:sums", "--run-id", "kept", "-q")
+    folder.edit("raw.head(n)", "raw.head(n).assign(x=raw['x'] + 1)")
+
+    assert "result: differs" in folder.dbnd("replay", "sums", "kept", "make", code=1)
+    said = folder.dbnd("replay", "sums", "kept", "make", "--recorded-code")
+    assert "result: as recorded" in said
+
+
 def test_values_are_overridden_by_set(folder: Folder) -> None:
     said = folder.dbnd("replay", "sums", "r1", "total", "--set", "factor=2", code=1)
 
@@ -136,6 +146,7 @@ def test_the_code_of_a_task_that_ran_in_its_worker_was_not_recorded(folder: Fold
     said = folder.dbnd("replay", "sums", "r1", "total", "--recorded-code", code=2)
 
     assert "was not recorded: it ran in its worker" in said
+    assert "[bundle] record = true" in said
 
 
 @pytest.mark.parametrize(

@@ -779,6 +779,14 @@ class TestTheResult:
             "spec": job.checksum,
         }
 
+    def test_names_the_job_as_the_engine_does(self, elsewhere: Elsewhere, job: Job) -> None:
+        elsewhere.run(job, DBND_JOB="pod-1")
+
+        found = read_result(elsewhere.store, job.manifest, job.checksum)
+
+        assert found is not None
+        assert found.engine["job"] == "pod-1"
+
 
 class TestTheRecord:
     def test_is_there_until_it_is_forgotten(self, elsewhere: Elsewhere) -> None:

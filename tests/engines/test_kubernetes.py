@@ -545,7 +545,7 @@ def test_the_program_is_in_neither_the_rendered_fields_nor_the_mapped_task(parse
         assert "arguments" not in dag.get_task(task_id).template_fields
 
 
-def test_kubernetes_expands_nothing_in_the_program() -> None:
+def test_the_program_stays_as_it_is_and_the_job_is_told_the_name_of_its_pod() -> None:
     from airflow_provider_dbnd.engines.kubernetes.operator import _Completion
 
     task: Any = SimpleNamespace(
@@ -568,3 +568,8 @@ def test_kubernetes_expands_nothing_in_the_program() -> None:
         ["-c", "$$(HOME) $$x", "s3://b/k"],
     )
     assert (started.command, started.args[0]) == (["tini", "--"], "python3")
+    (variable,) = container.env
+    assert (variable.name, variable.value_from.field_ref.field_path) == (
+        "DBND_JOB",
+        "metadata.name",
+    )

@@ -17,7 +17,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_dbnd.core.execute import TaskSpec
-from airflow_provider_dbnd.core.job import Job
+from airflow_provider_dbnd.core.job import JOB_VARIABLE, Job
 from airflow_provider_dbnd.core.store import ArtifactStore
 from airflow_provider_dbnd.engines.kubernetes import pods
 from airflow_provider_dbnd.engines.kubernetes.options import (
@@ -317,6 +317,8 @@ class _Completion(K8SModel):
         self._task = task
 
     def attach_to_pod(self, pod: Any) -> Any:
+        from kubernetes.client import models
+
         for layer in self._task.pod_override:
             pod = PodGenerator.reconcile_pods(pod, layer)
         if self._task._job is None:
@@ -328,6 +330,11 @@ class _Completion(K8SModel):
             container.args = program
         else:
             container.command, container.args = program[:1], program[1:]
+        # The host's name is the node's where the pod shares its network.
+        field = models.V1ObjectFieldSelector(field_path="metadata.name")
+        source = models.V1EnvVarSource(field_ref=field)
+        variable = models.V1EnvVar(name=JOB_VARIABLE, value_from=source)
+        container.env = [*(container.env or []), variable]
         return pod
 
 
