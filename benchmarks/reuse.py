@@ -58,33 +58,32 @@ chain()
 #: Dagster skips nothing by itself when a job runs again: its assets are compared by their versions,
 #: and those that are up to date are left out of the run.
 DAGSTER = """
-from dagster import (
-    AssetSelection, DagsterInstance, FilesystemIOManager, asset, materialize,
-)
+from dagster import AssetIn, DagsterInstance, Definitions, asset, materialize
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
 def make(n):
-    deps = {{}} if n == 0 else {{"ins": {{"x": __import__("dagster").AssetIn(f"step_{{n - 1}}")}}}}
+    if n == 0:
+        @asset(name="step_0", code_version="1")
+        def first() -> int:
+            return 0
 
-    @asset(name=f"step_{{n}}", code_version="1", **deps)
-    def first() -> int:
-        return n
+        return first
 
-    @asset(name=f"step_{{n}}", code_version="1", **deps)
+    @asset(name=f"step_{{n}}", code_version="1", ins={{"x": AssetIn(f"step_{{n - 1}}")}})
     def other(x: int) -> int:
         return x + n
 
-    return first if n == 0 else other
+    return other
 
 assets = [make(n) for n in range({tasks})]
 instance = DagsterInstance.get()
-from dagster import Definitions
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-
 graph = Definitions(assets=assets).resolve_asset_graph()
-resolver = CachingStaleStatusResolver(instance, graph)
+resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
 stale = [a.key for a in assets if resolver.get_status(a.key) != StaleStatus.FRESH]
 if stale:
     materialize(assets, selection=stale, instance=instance)
+
 """
 
 

@@ -11,7 +11,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pandas
 import pytest
+
+from airflow_provider_dbnd.core.formats.containers import container_for_value
+from airflow_provider_dbnd.core.formats.fingerprint import fingerprint_of
 
 ROOT = Path(__file__).parents[2]
 FLOOR = "3.1.8"
@@ -23,7 +27,8 @@ from airflow_provider_dbnd import pipeline, task
 
 @task
 def make(rows: int = 3) -> DataFrame:
-    return DataFrame({"x": range(rows)})
+    frame = DataFrame({"x": range(rows), "word": [f"word {n}" for n in range(rows)]})
+    return frame.assign(kind=frame["word"].astype("category"))
 
 @task
 def total(df: DataFrame) -> int:
@@ -48,6 +53,15 @@ with create_session() as session:
     param = dag.params.get_param("rows")
     print("FORM", param.value, param.schema, param.description)
 """
+
+
+def digest_of_the_frame(rows: int) -> str:
+    """Return the digest that the frame of the pipeline has here."""
+    words = [f"word {n}" for n in range(rows)]
+    frame = pandas.DataFrame({"x": range(rows), "word": words})
+    frame = frame.assign(kind=frame["word"].astype("category"))
+    outgoing = container_for_value(frame).outgoing(frame)
+    return fingerprint_of(outgoing.schema, outgoing.batches, outgoing.extras).digest
 
 
 class Environment:
@@ -155,12 +169,14 @@ def test_the_task_decorators_are_registered(newest: Environment) -> None:
     assert "airflow_provider_dbnd" in out or "function task" in out
 
 
-def test_the_same_pipeline_runs_on_the_oldest_airflow(floor: Environment) -> None:
+def test_the_same_pipeline_makes_the_same_data_on_the_oldest_airflow(floor: Environment) -> None:
     assert FLOOR in floor.run("airflow", "version")
 
     floor.run("airflow", "dags", "test", "newcomer", "-c", '{"rows": 4}')
 
-    assert list((floor.home / "dbnd/store/newcomer/make/result").glob("*.arrow"))
+    # Its pandas and pyarrow are older as well; the digest is that of the data.
+    (made,) = (floor.home / "dbnd/store/newcomer/make/result").glob("*.arrow")
+    assert made.name.partition("-")[0] == digest_of_the_frame(4)
 
 
 def test_the_connection_type_is_known(newest: Environment) -> None:

@@ -109,7 +109,8 @@ def natural_dtype(type_: Any) -> Any:
 def _natural_dtype(type_: Any) -> Any:
     import pyarrow as pa
 
-    return pa.array([], type_).to_pandas().dtype
+    # Of a table: an empty array of strings becomes one of objects before pyarrow 26.
+    return pa.table({"": pa.array([], type_)}).to_pandas().dtypes.iloc[0]
 
 
 def _is_plain(dtype: Any) -> bool:
