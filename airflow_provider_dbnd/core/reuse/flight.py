@@ -35,17 +35,14 @@ def holding(store: ArtifactStore, digest: str, arrived: Callable[[], bool]) -> I
     if generation is None:
         yield False
         return
-    if arrived():  # between the look for it and the end of the lease before
-        _write(store, digest, generation, holder, over=True)
-        yield False
-        return
     stop = threading.Event()
     renewal = threading.Thread(
         target=_renew, args=(store, digest, generation, holder, stop), daemon=True
     )
     renewal.start()
     try:
-        yield True
+        # Between the last look for it and the end of the lease before, it may have.
+        yield not arrived()
     finally:
         stop.set()
         renewal.join()
