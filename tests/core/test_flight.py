@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +36,30 @@ def doubled(n: int) -> list[int]:
 
 
 def _log(n: int, what: str) -> None:
-    line = f"{n} {os.getpid()} {what} {time.monotonic()}\n"
-    with open(os.environ["FLIGHT_LOG"], "a") as file:
+    line = f"{os.getpid()} {what} {time.monotonic()}\n"
+    with open(_log_of(n), "a") as file:
         file.write(line)
 
 
+def _log_of(n: int) -> Path:
+    return Path(os.environ["FLIGHT_LOGS"], str(n))
+
+
 class Round:
-    """Two runs that want the same result, and what kills them."""
+    """Two runs that want the same result, and what kills them.
+
+    Half of the victims are killed within some time of their start, half within some of that of the
+    computing: how fast the machine is does not decide where the kills land.
+    """
 
     def __init__(self, project: Project, number: int, dice: random.Random) -> None:
         self.project, self.number = project, number
         self.processes = [self._started(), self._started()]
-        victims = dice.choice([[0], [1], [0, 1], []])
-        now = time.monotonic()
-        self.kills = {self.processes[v]: now + dice.uniform(0, 3 * TAKES) for v in victims}
+        victims = [self.processes[v] for v in dice.choice([[0], [1], [0, 1], []])]
+        while_computing = dice.random() < 0.5
+        within = 2 * TAKES if while_computing else TAKES
+        self.kills = {victim: dice.uniform(0, within) for victim in victims}
+        self.since = None if while_computing else time.monotonic()
         self.killed: dict[int, float] = {}
 
     def _started(self) -> Any:
@@ -66,8 +75,10 @@ class Round:
 
     def over(self) -> bool:
         """Kill whose time has come; tell whether a run came to its end and none is left."""
-        for process, when in list(self.kills.items()):
-            if time.monotonic() >= when:
+        if self.since is None and _log_of(self.number).exists():
+            self.since = time.monotonic()
+        for process, after in list(self.kills.items()):
+            if self.since is not None and time.monotonic() >= self.since + after:
                 del self.kills[process]
                 process.kill()
                 process.join()
@@ -87,9 +98,9 @@ def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(
     """200 rounds of kill -9, with seconds instead of half minutes; the store is consistent."""
     monkeypatch.setattr(flight, "RENEWAL", 0.1)
     monkeypatch.setattr(flight, "OVER", 2.0)
-    log = tmp_path / "log"
-    log.touch()
-    monkeypatch.setenv("FLIGHT_LOG", str(log))
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    monkeypatch.setenv("FLIGHT_LOGS", str(logs))
     project, dice = Project(folder=tmp_path), random.Random(7)
     project.run(doubled, {"n": -1})  # so that nothing is left to import
     waiting, flying, ended = list(range(ROUNDS)), list[Round](), list[Round]()
@@ -101,14 +112,13 @@ def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(
             ended.append(each)
         time.sleep(0.005)
 
-    spans = _spans(log)
     taken_over = 0
     for each in ended:
         survivors = [p for p in each.processes if p.pid not in each.killed]
         assert [p.exitcode for p in survivors] == [0] * len(survivors)
         computed = sorted(
             (start, end if end is not None else each.killed[pid], pid)
-            for pid, (start, end) in spans[each.number].items()
+            for pid, (start, end) in _spans(each.number).items()
         )
         for (_, before, _), (after, _, _) in itertools.pairwise(computed):
             assert before <= after, f"round {each.number}: {computed}"
@@ -131,11 +141,11 @@ def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(
     assert problems == []
 
 
-def _spans(log: Path) -> dict[int, dict[int, tuple[float, float | None]]]:
-    """Return when each process began and ended to compute, by round."""
-    spans: dict[int, dict[int, tuple[float, float | None]]] = defaultdict(dict)
-    for line in log.read_text().splitlines():
-        n, pid, what, when = line.split()
-        start = spans[int(n)].get(int(pid), (float(when), None))[0]
-        spans[int(n)][int(pid)] = (start, float(when) if what == "end" else None)
+def _spans(n: int) -> dict[int, tuple[float, float | None]]:
+    """Return when each process of a round began and ended to compute."""
+    spans: dict[int, tuple[float, float | None]] = {}
+    for line in _log_of(n).read_text().splitlines():
+        pid, what, when = line.split()
+        start = spans.get(int(pid), (float(when), None))[0]
+        spans[int(pid)] = (start, float(when) if what == "end" else None)
     return spans
