@@ -98,6 +98,7 @@ def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(
     """200 rounds of kill -9, with seconds instead of half minutes; the store is consistent."""
     monkeypatch.setattr(flight, "RENEWAL", 0.1)
     monkeypatch.setattr(flight, "OVER", 2.0)
+    monkeypatch.setattr(flight, "LOOK", 0.01)
     logs = tmp_path / "logs"
     logs.mkdir()
     monkeypatch.setenv("FLIGHT_LOGS", str(logs))
@@ -139,6 +140,16 @@ def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(
     assert taken_over > 10
     problems = [found for found in check(project.store, full=True) if found.level == "problem"]
     assert problems == []
+
+
+def test_a_result_that_arrives_between_the_last_look_and_the_end_of_the_lease_is_not_computed_again(
+    tmp_path: Path,
+) -> None:
+    store, looks = Project(folder=tmp_path).store, iter([False, True])
+    with flight.holding(store, "d", lambda: False) as to_compute:
+        assert to_compute
+    with flight.holding(store, "d", lambda: next(looks)) as to_compute:
+        assert not to_compute
 
 
 def _spans(n: int) -> dict[int, tuple[float, float | None]]:

@@ -18,8 +18,8 @@ from airflow_provider_dbnd.core.reuse.index import REUSE
 from airflow_provider_dbnd.core.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
-#: Seconds between renewals, and after which a lease that was not renewed is over.
-RENEWAL, OVER = 5.0, 30.0
+#: Seconds between renewals, after which a lease that was not renewed is over, and between looks at it.
+RENEWAL, OVER, LOOK = 5.0, 30.0, 0.5
 
 log = logging.getLogger("airflow_provider_dbnd")
 
@@ -71,7 +71,7 @@ def _acquire(
         if not told:
             log.info("another run computes the same result; waiting for it")
             told = True
-        time.sleep(0.5)
+        time.sleep(LOOK)
     return None
 
 
