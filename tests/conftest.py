@@ -80,6 +80,32 @@ def run_dag(airflow_db: str) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """``configure(text)`` writes a ``dbnd.toml`` that holds for this test, and returns its path."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "dbnd.toml"
+        path.write_text(text)
+        monkeypatch.setenv("DBND_CONFIG", str(path))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run_source(
+    parse_dag: Any, run_dag: Any, records: Any, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[Records, str]]:
+    """``run_source(source, **conf)`` runs the DAG of a file; returns what it left, and the log."""
+
+    def run(source: str, **conf: Any) -> tuple[Records, str]:
+        left = records(run_dag(parse_dag(source), **conf))
+        return left, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
 def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An artifact store of this test's own."""
     url = str(tmp_path / "store")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -56,16 +57,16 @@ class Builder(Protocol):
         """Return the parameter *name* of the pipeline that became group or root *owner*."""
 
 
-class Handle:
+class Handle(ABC):
     """The result of a task that has not run: unpack it, index it, hand it to other tasks."""
 
     _definition: Definition
     _mapped: bool
     _path: tuple[Any, ...]
 
+    @abstractmethod
     def _child(self, path: tuple[Any, ...]) -> Any:
         """Return the handle on a part of the result."""
-        raise NotImplementedError
 
     def _slot(self) -> OutputSlot | None:
         """The output this handle stands for, where it stands for exactly one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -579,10 +578,9 @@ dag = p_bad.as_dag()
 
 
 def test_the_code_of_a_task_is_kept_where_the_settings_ask_for_it(
-    run: Any, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, store_url: str, configure: Any
 ) -> None:
-    (tmp_path / "record.toml").write_text("[bundle]\nrecord = true\n")
-    monkeypatch.setenv("DBND_CONFIG", str(tmp_path / "record.toml"))
+    configure("[bundle]\nrecord = true\n")
 
     left = run("""
 @pipeline

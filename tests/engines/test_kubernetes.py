@@ -440,11 +440,9 @@ pod_override = { spec = { containers = [{ imagePullPolicy = "Never" }] } }
 
 
 @pytest.fixture
-def parsed(parse_dag: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def parsed(parse_dag: Any, configure: Any) -> Callable[..., Any]:
     def parse(options: str = "{}", engine: str = ENGINE) -> Any:
-        config = tmp_path / "dbnd.toml"
-        config.write_text(engine)
-        monkeypatch.setenv("DBND_CONFIG", str(config))
+        configure(engine)
         return parse_dag(SOURCE.replace("OPTIONS", options))
 
     return parse

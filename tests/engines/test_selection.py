@@ -145,12 +145,11 @@ def test_another_packages_engine_is_found_by_its_entry_point() -> None:
 
 
 def test_an_option_the_operator_does_not_take_is_an_import_error_with_the_closest(
-    tmp_path: Path, airflow_db: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, airflow_db: str, configure: Any
 ) -> None:
     from airflow_provider_dbnd.cli.dags import parse
 
-    (tmp_path / "dbnd.toml").write_text('[engines.box]\ntype = "docker"\nimagee = "x"')
-    monkeypatch.setenv("DBND_CONFIG", str(tmp_path / "dbnd.toml"))
+    configure('[engines.box]\ntype = "docker"\nimagee = "x"')
     file = tmp_path / "dag_file.py"
     file.write_text(
         "from airflow_provider_dbnd import pipeline, task\n"

@@ -78,25 +78,14 @@ def spark_submit(tmp_path: Path) -> SparkSubmit:
 
 @pytest.fixture
 def count(
-    spark_submit: SparkSubmit,
-    tmp_path: Path,
-    store_url: str,
-    parse_dag: Any,
-    run_dag: Any,
-    records: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    spark_submit: SparkSubmit, store_url: str, configure: Any, run_source: Any
 ) -> Callable[..., tuple[str, str]]:
     """``count(toml, **options)`` runs one task; returns its state and log."""
 
     def go(toml: str, **options: Any) -> tuple[str, str]:
-        config = tmp_path / "dbnd.toml"
-        config.write_text(
-            f'[engines.here]\ntype = "spark"\nspark_binary = "{spark_submit.path}"\n{toml}'
-        )
-        monkeypatch.setenv("DBND_CONFIG", str(config))
-        left = records(run_dag(parse_dag(SOURCE.replace("{OPTIONS}", repr(options)))))
-        return left.states()["count"], capsys.readouterr().out
+        configure(f'[engines.here]\ntype = "spark"\nspark_binary = "{spark_submit.path}"\n{toml}')
+        left, log = run_source(SOURCE.replace("{OPTIONS}", repr(options)))
+        return left.states()["count"], log
 
     return go
 

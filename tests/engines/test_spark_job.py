@@ -74,13 +74,9 @@ def spark_submit(tmp_path: Path) -> SparkSubmit:
 def flow(
     spark_submit: SparkSubmit,
     airflow_db: str,
-    tmp_path: Path,
     store_url: str,
-    parse_dag: Any,
-    run_dag: Any,
-    records: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    configure: Any,
+    run_source: Any,
 ) -> Any:
     """``flow(**conf)`` runs the pipeline; returns what it left, and the log."""
     program = Path(airflow_db) / "program.py"
@@ -89,15 +85,13 @@ def flow(
         text: str = PROGRAM, result: str = "output.parquet", engine: str = "", **conf: Any
     ) -> tuple[Any, str]:
         program.write_text(text)
-        config = tmp_path / "dbnd.toml"
-        config.write_text(
+        configure(
             engine
             or f'[engines.here]\ntype = "spark"\nspark_binary = "{spark_submit.path}"\n'
             'master = "local[1]"\n'
         )
-        monkeypatch.setenv("DBND_CONFIG", str(config))
-        left = records(run_dag(parse_dag(SOURCE.replace("{RESULT}", result)), **conf))
-        return left, capsys.readouterr().out
+        left, log = run_source(SOURCE.replace("{RESULT}", result), **conf)
+        return left, log
 
     yield go
     program.unlink()

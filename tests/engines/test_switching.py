@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,8 @@ dag = switching.as_dag()
 
 
 @pytest.fixture
-def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    config = tmp_path / "dbnd.toml"
-    config.write_text(f'[engines.away]\ntype = "process"\npython = "{sys.executable}"\n')
-    monkeypatch.setenv("DBND_CONFIG", str(config))
-    return config
+def configured(configure: Callable[[str], Path]) -> Path:
+    return configure(f'[engines.away]\ntype = "process"\npython = "{sys.executable}"\n')
 
 
 @pytest.mark.usefixtures("process_engine", "configured")

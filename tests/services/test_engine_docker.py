@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,28 +72,16 @@ dag = in_docker.as_dag()
 
 
 @pytest.fixture
-def work(
-    docker: dict[str, str],
-    tmp_path: Path,
-    store_url: str,
-    parse_dag: Any,
-    run_dag: Any,
-    records: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Any:
+def work(docker: dict[str, str], store_url: str, configure: Any, run_source: Any) -> Any:
     """``work(conf, **options)`` runs one task in a container; returns its state and log."""
 
     def go(conf: dict[str, Any] | None = None, **options: Any) -> tuple[str, str]:
-        config = tmp_path / "dbnd.toml"
-        config.write_text(
+        configure(
             f'[engines.here]\ntype = "docker"\nimage = "{docker["image"]}"\n'
             f'docker_url = "{docker["url"]}"\nnetwork_mode = "host"\n'
         )
-        monkeypatch.setenv("DBND_CONFIG", str(config))
-        dag = parse_dag(SOURCE.replace("{OPTIONS}", repr(options)))
-        left = records(run_dag(dag, **(conf or {})))
-        return left.states()["work"], capsys.readouterr().out
+        left, log = run_source(SOURCE.replace("{OPTIONS}", repr(options)), **(conf or {}))
+        return left.states()["work"], log
 
     return go
 

@@ -172,15 +172,7 @@ dag = in_pods.as_dag()
 
 
 @pytest.fixture
-def work(
-    cluster: Cluster,
-    tmp_path: Path,
-    parse_dag: Any,
-    run_dag: Any,
-    records: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Any:
+def work(cluster: Cluster, configure: Any, run_source: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """``work(conf, store=..., **options)`` runs one task in a pod; returns its state and log."""
 
     def go(
@@ -190,13 +182,11 @@ def work(
         retries: int = 0,
         **options: Any,
     ) -> tuple[str, str]:
-        config = tmp_path / "dbnd.toml"
-        config.write_text(cluster.table())
-        monkeypatch.setenv("DBND_CONFIG", str(config))
+        configure(cluster.table())
         monkeypatch.setenv("DBND_STORE", store or f"s3://{cluster.bucket}/{uuid.uuid4().hex[:8]}")
         source = SOURCE.replace("{OPTIONS}", repr(options)).replace("{RETRIES}", str(retries))
-        left = records(run_dag(parse_dag(source), **(conf or {})))
-        return left.states()["work"], capsys.readouterr().out
+        left, log = run_source(source, **(conf or {}))
+        return left.states()["work"], log
 
     return go
 
@@ -815,15 +805,13 @@ dag = big.as_dag()
 
 def test_a_gigabyte_passes_without_the_workers_memory(
     cluster: Cluster,
-    tmp_path: Path,
     parse_dag: Any,
     run_dag: Any,
     records: Any,
+    configure: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = tmp_path / "dbnd.toml"
-    config.write_text(cluster.table())
-    monkeypatch.setenv("DBND_CONFIG", str(config))
+    configure(cluster.table())
     monkeypatch.setenv("DBND_STORE", f"s3://{cluster.bucket}/{uuid.uuid4().hex[:8]}")
     dag = parse_dag(BIG)
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest memory so far

@@ -113,24 +113,16 @@ def delete(livy: str, batch: int) -> None:
 
 @pytest.fixture
 def flow(
-    livy: str,
-    tmp_path: Path,
-    store_url: str,
-    parse_dag: Any,
-    run_dag: Any,
-    records: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    livy: str, tmp_path: Path, store_url: str, configure: Any, run_source: Any
 ) -> Callable[..., tuple[str, str]]:
     """``flow(engine, seconds=1)`` runs one task in a batch; returns its state and log."""
 
     def go(engine: str, *, seconds: int = 1) -> tuple[str, str]:
-        config = tmp_path / "dbnd.toml"
-        config.write_text(engine)
-        monkeypatch.setenv("DBND_CONFIG", str(config))
-        dag = parse_dag(SLOW + "\ndag = flow.as_dag()\n")
-        left = records(run_dag(dag, started=str(tmp_path / "started"), seconds=seconds))
-        return left.states()["slow"], capsys.readouterr().out
+        configure(engine)
+        left, log = run_source(
+            SLOW + "\ndag = flow.as_dag()\n", started=str(tmp_path / "started"), seconds=seconds
+        )
+        return left.states()["slow"], log
 
     return go
 
@@ -312,8 +304,7 @@ def test_frames_pass_between_pandas_and_spark_over_s3(
     parse_dag: Any,
     run_dag: Any,
     records: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    configure: Any,
 ) -> None:
     import boto3
 
@@ -334,12 +325,10 @@ def test_frames_pass_between_pandas_and_spark_over_s3(
 "spark.hadoop.fs.s3a.path.style.access" = true
 "spark.hadoop.fs.s3a.aws.credentials.provider" = "org.apache.hadoop.fs.s3a.AnonymousAWSCredentialsProvider"
 """
-    config = tmp_path / "dbnd.toml"
-    config.write_text(
+    configure(
         f'store = "s3://{bucket}/store"\n{table(hadoop)}\n'
         f'[storage_options.s3]\nanon = true\nendpoint_url = "{moto}"\n'
     )
-    monkeypatch.setenv("DBND_CONFIG", str(config))
     helpers = Path(airflow_db) / "flow_helpers.py"
     helpers.write_text(HELPERS)
 
@@ -420,12 +409,9 @@ def test_a_program_does_not_defer_since_the_worker_takes_its_outputs(
     parse_dag: Any,
     run_dag: Any,
     records: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    configure: Any,
 ) -> None:
-    config = tmp_path / "dbnd.toml"
-    config.write_text(table(deferrable=True))
-    monkeypatch.setenv("DBND_CONFIG", str(config))
+    configure(table(deferrable=True))
     script = Path(airflow_db) / "split.py"
     script.write_text(SCRIPT)
 

@@ -201,12 +201,11 @@ def test_frames_pass_between_pandas_and_spark_on_a_cluster_and_s3(
     parse_dag: Any,
     run_dag: Any,
     records: Any,
-    tmp_path: Path,
+    configure: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jars = sorted(Path(variable("DBND_TEST_SPARK_JARS")).glob("*.jar"))
-    config = tmp_path / "dbnd.toml"
-    config.write_text(
+    configure(
         table(
             variable("DBND_TEST_SPARK_MASTER"),
             **{
@@ -217,7 +216,6 @@ def test_frames_pass_between_pandas_and_spark_on_a_cluster_and_s3(
         )
     )
     store = f"s3://{bucket}/store"
-    monkeypatch.setenv("DBND_CONFIG", str(config))
     monkeypatch.setenv("DBND_STORE", store)
     helpers = Path(airflow_db) / "flow_helpers.py"
     helpers.write_text(HELPERS)
@@ -299,11 +297,9 @@ def test_killing_the_task_kills_the_application_and_its_driver(
     parse_dag: Any,
     run_dag: Any,
     records: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    configure: Any,
 ) -> None:
-    config = tmp_path / "dbnd.toml"
-    config.write_text(table(variable("DBND_TEST_SPARK_MASTER")))
-    monkeypatch.setenv("DBND_CONFIG", str(config))
+    configure(table(variable("DBND_TEST_SPARK_MASTER")))
     started = tmp_path / "started"
     name = f"killed_{uuid.uuid4().hex[:6]}"
     source = SLOW.replace("def flow(", f"def {name}(") + f"\ndag = {name}.as_dag()\n"
@@ -355,26 +351,17 @@ def test_a_result_that_came_while_no_worker_was_there_is_taken_and_nothing_runs_
 
 
 @pytest.fixture
-def failing(
-    tmp_path: Path,
-    store_url: str,
-    parse_dag: Any,
-    run_dag: Any,
-    records: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., str]:
+def failing(tmp_path: Path, store_url: str, configure: Any, run_source: Any) -> Callable[..., str]:
     """``failing(engine)`` runs a task on the engine and returns the log of its failure."""
 
     def go(engine: str) -> str:
-        config = tmp_path / "dbnd.toml"
-        config.write_text(engine)
-        monkeypatch.setenv("DBND_CONFIG", str(config))
-        dag = parse_dag(SLOW + "\ndag = flow.as_dag()\n")
-        left = records(run_dag(dag, started=str(tmp_path / "started"), seconds=0))
+        configure(engine)
+        left, log = run_source(
+            SLOW + "\ndag = flow.as_dag()\n", started=str(tmp_path / "started"), seconds=0
+        )
         assert left.states() == {"slow": "failed"}
         assert not (tmp_path / "started").exists()
-        return capsys.readouterr().out
+        return str(log)
 
     return go
 
