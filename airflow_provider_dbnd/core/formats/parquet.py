@@ -182,22 +182,30 @@ class ParquetFile(StoredTable):
 
     def _restored(self, column: Any, field: Any) -> Any:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         dictionary = self._dictionaries.get(field.name)
         if dictionary is None:
             return column if column.type == field.type else column.cast(field.type)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
         values = dictionary.cast(_without_view(dictionary.type))
-        indices = pc.index_in(column.cast(values.type), values, skip_nulls=True)
         chunks = [
             pa.DictionaryArray.from_arrays(
-                chunk.cast(field.type.index_type), dictionary, ordered=field.type.ordered
+                _indices(chunk, values).cast(field.type.index_type),
+                dictionary,
+                ordered=field.type.ordered,
             )
-            for chunk in indices.chunks or [pa.array([], indices.type)]
+            for chunk in column.chunks or [pa.array([], values.type)]
         ]
         return pa.chunked_array(chunks, field.type)
+
+
+def _indices(chunk: Any, values: Any) -> Any:
+    """Return where in *values* each value of a chunk is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(chunk.type):
+        return _indices(chunk.dictionary, values).take(chunk.indices)
+    return pc.index_in(chunk.cast(values.type), values, skip_nulls=True)
 
 
 def _check_types(schema: Any) -> None:
