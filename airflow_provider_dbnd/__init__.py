@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_dbnd.core.artifacts import Artifact
     from airflow_provider_dbnd.core.attempt import log_duration, log_metric, log_metrics
-    from airflow_provider_dbnd.core.lookup import load
     from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, output, parameter
+    from airflow_provider_dbnd.core.past.lookup import load
+    from airflow_provider_dbnd.core.past.runs import Run, latest_successful
     from airflow_provider_dbnd.core.reuse.policy import Reuse
-    from airflow_provider_dbnd.core.runs import Run, latest_successful
     from airflow_provider_dbnd.decorators.pipeline import pipeline
     from airflow_provider_dbnd.decorators.sensor import sensor
     from airflow_provider_dbnd.decorators.spark_job import spark_job
@@ -42,9 +42,9 @@ _HOMES = {
     "LOGICAL_DATE": "core.parameters",
     "Artifact": "core.artifacts",
     "Reuse": "core.reuse.policy",
-    "Run": "core.runs",
-    "latest_successful": "core.runs",
-    "load": "core.lookup",
+    "Run": "core.past.runs",
+    "latest_successful": "core.past.runs",
+    "load": "core.past.lookup",
     "log_duration": "core.attempt",
     "log_metric": "core.attempt",
     "log_metrics": "core.attempt",

@@ -124,7 +124,7 @@ def _encoding(rounds: int) -> dict[str, float]:
     from airflow.sdk.execution_time.comms import XComResult
 
     from airflow_provider_dbnd.core.parameters import Output, Parameter
-    from airflow_provider_dbnd.core.store import ArtifactStore
+    from airflow_provider_dbnd.core.storage.store import ArtifactStore
     from airflow_provider_dbnd.core.values import Decoder, Encoder
 
     values = [n if n % 2 else f"value {n}" for n in range(COUNT)]

@@ -34,7 +34,7 @@ class Ours:
     def __init__(self, root: str) -> None:
         import airflow_provider_dbnd.core.formats.arrow
         import airflow_provider_dbnd.core.formats.parquet  # noqa: F401
-        from airflow_provider_dbnd.core.store import ArtifactStore
+        from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
         self.store = ArtifactStore(root)
 

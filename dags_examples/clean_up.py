@@ -14,10 +14,10 @@ import logging
 from typing import Any
 
 from airflow_provider_dbnd import log_metrics, pipeline, task
-from airflow_provider_dbnd.core import fsck
 from airflow_provider_dbnd.core.attempt import current_attempt
 from airflow_provider_dbnd.core.gc import Policy, collect
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past import fsck
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import sys
 
 import pandas as pd
 
-from airflow_provider_dbnd.core.history import last_attempts, newest_run
+from airflow_provider_dbnd.core.past.history import last_attempts, newest_run
 from airflow_provider_dbnd.hooks.settings import airflow_settings, artifact_store
 
 SHOWN = 5

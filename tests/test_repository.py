@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import airflow_provider_dbnd
-from airflow_provider_dbnd.core.filesystem import SCHEMES
 from airflow_provider_dbnd.core.formats import FormatRow
 from airflow_provider_dbnd.core.formats.registry import formats
+from airflow_provider_dbnd.core.storage.filesystem import SCHEMES
 from airflow_provider_dbnd.get_provider_info import get_provider_info
 
 if sys.version_info >= (3, 11):

@@ -10,15 +10,15 @@ from typing import Any
 
 from airflow_provider_dbnd.cli.past import print_json, time_text
 from airflow_provider_dbnd.cli.tables import print_rows
-from airflow_provider_dbnd.core.addresses import Address, Selector, parse
 from airflow_provider_dbnd.core.artifacts import brief
-from airflow_provider_dbnd.core.history import started
-from airflow_provider_dbnd.core.lookup import find, history, newest_versions
 from airflow_provider_dbnd.core.manifest import Manifest
-from airflow_provider_dbnd.core.runs import Reader, Run, readers, recent_runs
-from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.tags import Promotion, demote, promote, promotions, tags
-from airflow_provider_dbnd.core.versions import Version
+from airflow_provider_dbnd.core.past.addresses import Address, Selector, parse
+from airflow_provider_dbnd.core.past.history import started
+from airflow_provider_dbnd.core.past.lookup import find, history, newest_versions
+from airflow_provider_dbnd.core.past.runs import Reader, Run, readers, recent_runs
+from airflow_provider_dbnd.core.past.tags import Promotion, demote, promote, promotions, tags
+from airflow_provider_dbnd.core.past.versions import Version
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, ParameterError
 
 #: Characters of a digest that a table shows.

@@ -8,13 +8,13 @@ from typing import Any
 from airflow_provider_dbnd.cli.artifacts import document, one_output
 from airflow_provider_dbnd.cli.past import print_json
 from airflow_provider_dbnd.cli.tables import print_rows
-from airflow_provider_dbnd.core.addresses import Address, Selector, parse
-from airflow_provider_dbnd.core.diff import Change, Difference, compare
-from airflow_provider_dbnd.core.lookup import find, history
 from airflow_provider_dbnd.core.manifest import to_json
 from airflow_provider_dbnd.core.parameters import MISSING
-from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.versions import Version
+from airflow_provider_dbnd.core.past.addresses import Address, Selector, parse
+from airflow_provider_dbnd.core.past.diff import Change, Difference, compare
+from airflow_provider_dbnd.core.past.lookup import find, history
+from airflow_provider_dbnd.core.past.versions import Version
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError
 
 _WIDEST = 40

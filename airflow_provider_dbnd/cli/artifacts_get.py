@@ -11,14 +11,14 @@ from typing import Any
 from airflow_provider_dbnd.cli.artifacts import document, one_output
 from airflow_provider_dbnd.cli.past import print_json
 from airflow_provider_dbnd.core import formats
-from airflow_provider_dbnd.core.addresses import parse
 from airflow_provider_dbnd.core.artifacts import Artifact
-from airflow_provider_dbnd.core.filesystem import absolute
-from airflow_provider_dbnd.core.lookup import find
-from airflow_provider_dbnd.core.parts import PARTS_SCHEME
+from airflow_provider_dbnd.core.past.addresses import parse
+from airflow_provider_dbnd.core.past.lookup import find
+from airflow_provider_dbnd.core.past.versions import Version
 from airflow_provider_dbnd.core.references import in_store
-from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.versions import Version
+from airflow_provider_dbnd.core.storage.filesystem import absolute
+from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ConfigurationError, FormatError
 
 #: The scheme of checksums that a plain copy does not verify: they are over the data.

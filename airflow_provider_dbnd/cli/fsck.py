@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import asdict
 
 from airflow_provider_dbnd.cli.past import print_json
-from airflow_provider_dbnd.core.fsck import check
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.fsck import check
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 
 def check_store(store: ArtifactStore, *, full: bool, as_json: bool) -> int:

@@ -6,8 +6,8 @@ from airflow_provider_dbnd.cli.past import print_json
 from airflow_provider_dbnd.cli.tables import print_rows
 from airflow_provider_dbnd.core.gc import Policy, Report, collect
 from airflow_provider_dbnd.core.gc.report import Tally
-from airflow_provider_dbnd.core.history import readable
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.history import readable
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 
 def clean_up(store: ArtifactStore, policy: Policy, *, delete: bool, as_json: bool) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from airflow_provider_dbnd.core.store import ArtifactStore
+    from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 Environment = Annotated[
     Optional[str],

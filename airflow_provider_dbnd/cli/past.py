@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dbnd.core.settings import Settings, load_settings
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 if TYPE_CHECKING:
     from airflow_provider_dbnd.core.gc import Policy

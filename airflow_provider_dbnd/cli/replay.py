@@ -11,9 +11,9 @@ from typing import Any
 from airflow_provider_dbnd.cli.run import assigned, print_error
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, execute
-from airflow_provider_dbnd.core.history import last_attempts, newest_run
 from airflow_provider_dbnd.core.manifest import Manifest
-from airflow_provider_dbnd.core.replay import (
+from airflow_provider_dbnd.core.past.history import last_attempts, newest_run
+from airflow_provider_dbnd.core.past.replay import (
     Replay,
     recorded_definition,
     replay_spec,
@@ -22,7 +22,7 @@ from airflow_provider_dbnd.core.replay import (
 )
 from airflow_provider_dbnd.core.resolution import Sources, shown
 from airflow_provider_dbnd.core.settings import Settings
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError
 
 _TASK = re.compile(r"(?P<name>.*?)(?:\[(?P<index>\d+)\])?")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from airflow_provider_dbnd.cli.past import open_store
 from airflow_provider_dbnd.cli.run import run
-from airflow_provider_dbnd.core.starts import start_of
+from airflow_provider_dbnd.core.past.starts import start_of
 from airflow_provider_dbnd.exceptions import ConfigurationError
 
 

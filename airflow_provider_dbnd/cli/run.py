@@ -18,11 +18,11 @@ from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.execute import texts_of
 from airflow_provider_dbnd.core.graph import Graph
 from airflow_provider_dbnd.core.parameters import MISSING
+from airflow_provider_dbnd.core.past.starts import record_start
 from airflow_provider_dbnd.core.resolution import MASK, REUSE, Sources, resolve
 from airflow_provider_dbnd.core.runner import Runner, RunResult
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
-from airflow_provider_dbnd.core.starts import record_start
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.tracebacks import user_traceback
 from airflow_provider_dbnd.engines.launch import Launcher
 from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError, ParameterError

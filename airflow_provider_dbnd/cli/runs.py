@@ -10,8 +10,8 @@ from typing import Any
 from airflow_provider_dbnd.cli.past import print_json, time_text
 from airflow_provider_dbnd.cli.tables import print_rows
 from airflow_provider_dbnd.core.manifest import to_json
-from airflow_provider_dbnd.core.runs import Run, recent_runs
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.runs import Run, recent_runs
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 #: How many metrics a line shows.
 _METRICS = 3

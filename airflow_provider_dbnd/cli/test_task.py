@@ -10,17 +10,17 @@ from airflow_provider_dbnd.cli.run import assigned, print_error
 from airflow_provider_dbnd.cli.tables import print_rows, result_lines_of
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
 from airflow_provider_dbnd.core.graph import expand
-from airflow_provider_dbnd.core.history import (
+from airflow_provider_dbnd.core.manifest import Identity
+from airflow_provider_dbnd.core.past.history import (
     TEST_RUN,
     attempts_of_run,
     last_attempts,
     newest_run,
 )
-from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.resolution import MASK, Sources, Value, shown
 from airflow_provider_dbnd.core.runner import new_run_id
 from airflow_provider_dbnd.core.standin import BuildParameter
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.values import part_of
 from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError, GraphError

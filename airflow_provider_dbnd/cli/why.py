@@ -12,7 +12,7 @@ from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.resolution import REUSE, wanted
 from airflow_provider_dbnd.core.reuse.attempt import Foreseen, duration, foresee
 from airflow_provider_dbnd.core.runner import Runner
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import ConfigurationError, ParameterError
 

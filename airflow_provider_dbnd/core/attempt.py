@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_dbnd.core.manifest import CallRecord, Identity, Status
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 log = logging.getLogger("airflow_provider_dbnd")
 

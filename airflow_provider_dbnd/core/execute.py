@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from airflow_provider_dbnd.core import claims, formats
+from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import brief, is_reference
 from airflow_provider_dbnd.core.attempt import Attempt, running
 from airflow_provider_dbnd.core.conversion import accepts_none, type_text
@@ -44,8 +44,9 @@ from airflow_provider_dbnd.core.resolution import (
 )
 from airflow_provider_dbnd.core.scratch import scratch_folder
 from airflow_provider_dbnd.core.signature import Input, OutputSlot
-from airflow_provider_dbnd.core.spark import session
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.spark.session import session
+from airflow_provider_dbnd.core.storage import claims
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.tracebacks import user_traceback
 from airflow_provider_dbnd.core.values import Decoder, Encoder, publish
 from airflow_provider_dbnd.exceptions import DbndError, ParameterError
@@ -393,6 +394,6 @@ def _environment() -> dict[str, Any]:
 
 if __name__ == "__main__":
     # python -m airflow_provider_dbnd.core.execute SPEC, where this package is installed.
-    from airflow_provider_dbnd.core.bootstrap import main
+    from airflow_provider_dbnd.core.remote.bootstrap import main
 
     sys.exit(main(sys.argv[1], *map(json.loads, sys.argv[2:3])))

@@ -6,8 +6,8 @@ import logging
 
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, execute
-from airflow_provider_dbnd.core.job import Place, send
 from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.remote.job import Place, send
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.exceptions import DbndError
 

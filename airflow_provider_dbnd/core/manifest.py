@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_dbnd.core.claims import settle
 from airflow_provider_dbnd.core.resolution import shown
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.claims import settle
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError
 
 VERSION = 1

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.artifacts import is_reference
-from airflow_provider_dbnd.core.parts import LISTING
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.parts import LISTING
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 #: ``{pipeline}/{task}/{output}/{file}``: the end of an artifact's URI, wherever its store is.
 _KEY_PARTS = 4

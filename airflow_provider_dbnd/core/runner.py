@@ -22,7 +22,7 @@ from airflow_provider_dbnd.core.resolution import REUSE, Sources, Value, missing
 from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
 from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.standin import BuildParameter
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.values import Decoder, part_of
 from airflow_provider_dbnd.exceptions import (

@@ -13,7 +13,7 @@ from typing import Any, Literal, Optional
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.conversion import accepts_none, record_fields, strip_annotated
 from airflow_provider_dbnd.core.parameters import MISSING, Output, Parameter
-from airflow_provider_dbnd.core.spark import is_session
+from airflow_provider_dbnd.core.spark.session import is_session
 from airflow_provider_dbnd.exceptions import SignatureError
 
 Shape = Literal["single", "tuple", "record", "none"]

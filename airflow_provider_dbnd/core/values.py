@@ -26,15 +26,15 @@ from airflow_provider_dbnd.core.conversion import (
     without_none,
 )
 from airflow_provider_dbnd.core.digest import FILE_SCHEME, bytes_digest
-from airflow_provider_dbnd.core.filesystem import absolute
 from airflow_provider_dbnd.core.parameters import Output, Parameter
-from airflow_provider_dbnd.core.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.signature import Signature
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.filesystem import absolute
+from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import FormatError, ParameterError
 
 if TYPE_CHECKING:
-    from airflow_provider_dbnd.core.spark_artifacts import Saved
+    from airflow_provider_dbnd.core.spark.artifacts import Saved
 
 #: JSON up to this size stays inline in XCom; above it becomes an artifact.
 INLINE_BYTES = 1024
@@ -125,7 +125,7 @@ class Encoder:
     def _save_spark_frame(
         self, frame: Any, name: str, declaration: Output, format_: str, ending: str
     ) -> Artifact:
-        from airflow_provider_dbnd.core.spark_artifacts import save
+        from airflow_provider_dbnd.core.spark.artifacts import save
 
         saved = save(
             frame,
@@ -137,7 +137,7 @@ class Encoder:
 
     def take_folder(self, staged: str, name: str, type_: Any) -> Artifact:
         """Make the parquet files in folder *staged* of the store the artifact of an output."""
-        from airflow_provider_dbnd.core.spark_artifacts import EXTENSION, take
+        from airflow_provider_dbnd.core.spark.artifacts import EXTENSION, take
 
         saved = take(
             staged, self.store, key_of=lambda written: self._key(name, written, EXTENSION, 0)
@@ -248,7 +248,7 @@ class Decoder:
         asked = self._pickle_is_asked(artifact, declaration)
         options = _options(format_, declaration, asked=asked)
         if formats.is_spark_frame(type_):
-            from airflow_provider_dbnd.core.spark_artifacts import load
+            from airflow_provider_dbnd.core.spark.artifacts import load
 
             return load(artifact, self.store, options=options)
         return format_.read(
@@ -295,7 +295,7 @@ class Decoder:
         self, uris: Sequence[str], name: str, wanted: Any, declaration: Parameter, base: str
     ) -> Any:
         """Have Spark read files; what they are is recorded without reading them here."""
-        from airflow_provider_dbnd.core.spark_artifacts import load_files
+        from airflow_provider_dbnd.core.spark.artifacts import load_files
 
         surveys = [self.store.survey(self._located(uri), base) for uri in uris]
         for survey in surveys:

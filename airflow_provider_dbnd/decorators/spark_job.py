@@ -12,7 +12,7 @@ from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.formats import is_data_type
 from airflow_provider_dbnd.core.signature import Signature
-from airflow_provider_dbnd.core.spark import PROGRAM
+from airflow_provider_dbnd.core.spark.session import PROGRAM
 from airflow_provider_dbnd.decorators.task import Task, make_task
 from airflow_provider_dbnd.exceptions import EngineError, SignatureError
 

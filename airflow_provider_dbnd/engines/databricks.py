@@ -9,8 +9,8 @@ from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 
-from airflow_provider_dbnd.core.job import Job
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.remote.job import Job
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines.cloud import CloudTask, Ending, State, slug
 from airflow_provider_dbnd.engines.remote import RemoteTask
 from airflow_provider_dbnd.exceptions import ConfigurationError

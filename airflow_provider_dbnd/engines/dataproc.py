@@ -9,9 +9,9 @@ from airflow.providers.google.cloud.hooks.dataproc import DataprocHook
 from airflow.providers.google.cloud.operators.dataproc import DataprocSubmitJobOperator
 from airflow.providers.google.cloud.triggers.dataproc import DataprocSubmitTrigger
 
-from airflow_provider_dbnd.core.job import Job
+from airflow_provider_dbnd.core.remote.job import Job
 from airflow_provider_dbnd.core.settings import merged_options
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines.cloud import (
     CloudSparkTask,
     Ending,

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from airflow.providers.docker.operators.docker import DockerOperator
 
-from airflow_provider_dbnd.core.job import Job
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.remote.job import Job
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines.remote import RemoteTask, local_folder
 
 #: Label of a container: the URI of the spec it runs.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 
-from airflow_provider_dbnd.core import bootstrap
-from airflow_provider_dbnd.core.bundle import CODE
-from airflow_provider_dbnd.core.spark import hadoop_url
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.remote import bootstrap
+from airflow_provider_dbnd.core.remote.bundle import CODE
+from airflow_provider_dbnd.core.spark.session import hadoop_url
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 
 
 def driver_source() -> str:

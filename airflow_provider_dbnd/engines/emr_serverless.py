@@ -11,8 +11,8 @@ from airflow.providers.amazon.aws.operators.emr import EmrServerlessStartJobOper
 from airflow.providers.amazon.aws.triggers.emr import EmrServerlessStartJobTrigger
 from airflow.providers.amazon.aws.utils.waiter_with_logging import wait
 
-from airflow_provider_dbnd.core.job import Job
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.remote.job import Job
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines.aws import LONG, is_unknown, own_connection
 from airflow_provider_dbnd.engines.cloud import CloudSparkTask, Ending, RecordsJobId, State
 from airflow_provider_dbnd.engines.remote import RemoteTask

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk.bases.decorator import DecoratedOperator
 
-from airflow_provider_dbnd.core import bootstrap
 from airflow_provider_dbnd.core.execute import TaskSpec
-from airflow_provider_dbnd.core.job import (
+from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.remote import bootstrap
+from airflow_provider_dbnd.core.remote.job import (
     Job,
     Place,
     forget,
@@ -24,8 +25,7 @@ from airflow_provider_dbnd.core.job import (
     remember,
     send,
 )
-from airflow_provider_dbnd.core.manifest import Manifest
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ConfigurationError,

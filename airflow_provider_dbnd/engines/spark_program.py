@@ -22,18 +22,18 @@ from typing import Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
-from airflow_provider_dbnd.core.bundle import CODE
 from airflow_provider_dbnd.core.conversion import without_none
 from airflow_provider_dbnd.core.digest import file_checksum
 from airflow_provider_dbnd.core.execute import TaskSpec, execute
-from airflow_provider_dbnd.core.filesystem import absolute, parse
-from airflow_provider_dbnd.core.job import Job, recall
 from airflow_provider_dbnd.core.manifest import Manifest, to_json
-from airflow_provider_dbnd.core.parts import PARTS_SCHEME
+from airflow_provider_dbnd.core.remote.bundle import CODE
+from airflow_provider_dbnd.core.remote.job import Job, recall
 from airflow_provider_dbnd.core.resolution import Value
 from airflow_provider_dbnd.core.signature import Input
-from airflow_provider_dbnd.core.spark import PROGRAM, hadoop_url
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.spark.session import PROGRAM, hadoop_url
+from airflow_provider_dbnd.core.storage.filesystem import absolute, parse
+from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import Encoder
 from airflow_provider_dbnd.engines.remote import RemoteTask
 from airflow_provider_dbnd.exceptions import (

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_provider_dbnd.core.filesystem import SCHEMES, register_connection_options
+from airflow_provider_dbnd.core.storage.filesystem import SCHEMES, register_connection_options
 from airflow_provider_dbnd.exceptions import ConfigurationError
 
 Extra = Mapping[str, Any]

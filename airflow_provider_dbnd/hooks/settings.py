@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from airflow_provider_dbnd.core.settings import Settings, load_settings
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 SECTION = "dbnd"
 

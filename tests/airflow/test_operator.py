@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dbnd.core.history import attempts_of_run
-from airflow_provider_dbnd.core.job import spec_of
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.history import attempts_of_run
+from airflow_provider_dbnd.core.remote.job import spec_of
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 HEAD = """
 from typing import Annotated, Iterator, NamedTuple
@@ -453,8 +453,8 @@ def p_broken():
 dag = p_broken.as_dag()
 """)
 
-    from airflow_provider_dbnd.core.history import last_attempts
-    from airflow_provider_dbnd.core.store import ArtifactStore
+    from airflow_provider_dbnd.core.past.history import last_attempts
+    from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
     (manifest,) = last_attempts(ArtifactStore(store_url), "p_broken", left.dag_run.run_id, "broken")
     assert left.states() == {

@@ -13,7 +13,7 @@ from airflow_provider_dbnd.core.graph import Graph
 from airflow_provider_dbnd.core.resolution import Sources
 from airflow_provider_dbnd.core.runner import Runner, RunResult
 from airflow_provider_dbnd.core.settings import Layer, load_settings
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 
 @dataclass(kw_only=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_dbnd.core.digest import bytes_checksum, file_checksum
-from airflow_provider_dbnd.core.folders import part_name
-from airflow_provider_dbnd.core.parts import LISTING, Listing, Part
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.folders import part_name
+from airflow_provider_dbnd.core.storage.parts import LISTING, Listing, Part
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
 MB = 2**20

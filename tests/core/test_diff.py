@@ -17,12 +17,12 @@ from local_project import Project
 from pandas import DataFrame
 
 from airflow_provider_dbnd import output, pipeline, task
-from airflow_provider_dbnd.core.addresses import Address
-from airflow_provider_dbnd.core.diff import Difference, compare
 from airflow_provider_dbnd.core.parameters import Output
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.addresses import Address
+from airflow_provider_dbnd.core.past.diff import Difference, compare
+from airflow_provider_dbnd.core.past.versions import Version
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Encoder
-from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import ParameterError
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_dbnd.core import filesystem as fs
-from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.store_errors import store_errors
+from airflow_provider_dbnd.core.storage import filesystem as fs
+from airflow_provider_dbnd.core.storage.errors import store_errors
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ConfigurationError,
     MissingDependencyError,
@@ -203,7 +203,7 @@ def test_azure_account_comes_from_the_url() -> None:
 GCS = """
 import os, sys
 {before}
-from airflow_provider_dbnd.core.filesystem import filesystem
+from airflow_provider_dbnd.core.storage.filesystem import filesystem
 found, _ = filesystem("gs://bucket/a", {options})
 print(os.environ.get("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"), type(found).__name__)
 """
@@ -257,7 +257,7 @@ def test_an_error_that_quotes_a_secret_is_not_chained() -> None:
 
 def test_core_store_loads_no_file_system_library() -> None:
     code = (
-        "import sys, airflow_provider_dbnd.core.store as s\n"
+        "import sys, airflow_provider_dbnd.core.storage.store as s\n"
         "print([m for m in ('fsspec', 's3fs', 'pandas', 'pyarrow', 'airflow', 'aiohttp', 'blake3')"
         " if m in sys.modules])"
     )

@@ -15,8 +15,8 @@ import pytest
 from local_project import Project
 
 from airflow_provider_dbnd import Reuse, task
-from airflow_provider_dbnd.core.fsck import check
-from airflow_provider_dbnd.core.history import attempts_of_run
+from airflow_provider_dbnd.core.past.fsck import check
+from airflow_provider_dbnd.core.past.history import attempts_of_run
 from airflow_provider_dbnd.core.reuse import flight
 
 ROUNDS = 200

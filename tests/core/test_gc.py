@@ -17,16 +17,16 @@ from local_project import Project
 from pandas import DataFrame
 
 from airflow_provider_dbnd import load, output, pipeline, task
-from airflow_provider_dbnd.core import claims
-from airflow_provider_dbnd.core.addresses import Address
-from airflow_provider_dbnd.core.fsck import Finding, check
 from airflow_provider_dbnd.core.gc import Policy, collect
 from airflow_provider_dbnd.core.gc import sweep as sweeping
 from airflow_provider_dbnd.core.gc.spool import Among, Spool
-from airflow_provider_dbnd.core.history import last_attempts
-from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.tags import promote
-from airflow_provider_dbnd.core.versions import outputs_of
+from airflow_provider_dbnd.core.past.addresses import Address
+from airflow_provider_dbnd.core.past.fsck import Finding, check
+from airflow_provider_dbnd.core.past.history import last_attempts
+from airflow_provider_dbnd.core.past.tags import promote
+from airflow_provider_dbnd.core.past.versions import outputs_of
+from airflow_provider_dbnd.core.storage import claims
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

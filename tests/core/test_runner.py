@@ -17,8 +17,8 @@ from local_project import Project
 from pandas import DataFrame
 
 from airflow_provider_dbnd import log_duration, log_metric, log_metrics, pipeline, sensor, task
-from airflow_provider_dbnd.core.history import last_attempts, newest_run
 from airflow_provider_dbnd.core.manifest import Manifest, read_manifest
+from airflow_provider_dbnd.core.past.history import last_attempts, newest_run
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

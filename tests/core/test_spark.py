@@ -14,8 +14,8 @@ from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.edges import fits
 from airflow_provider_dbnd.core.parameters import Parameter
 from airflow_provider_dbnd.core.signature import read_signature
-from airflow_provider_dbnd.core.spark import is_session, session
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.spark.session import is_session, session
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Decoder
 from airflow_provider_dbnd.exceptions import (
     FormatNotFoundError,
@@ -84,7 +84,9 @@ def test_nothing_imports_pyspark_by_itself() -> None:
     code = """
 import sys, pandas
 from airflow_provider_dbnd import pipeline, task
-from airflow_provider_dbnd.core import formats, spark, store, values, execute, runner
+from airflow_provider_dbnd.core import formats, values, execute, runner
+from airflow_provider_dbnd.core.spark import session as spark
+from airflow_provider_dbnd.core.storage import store
 Frame = type("DataFrame", (), {"__module__": "pyspark.sql.dataframe"})
 assert formats.is_data_type(Frame) and formats.is_data_type("pyspark.sql.DataFrame")
 assert formats.can_convert(Frame, pandas.DataFrame)

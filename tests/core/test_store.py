@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 pytest.register_assert_rewrite("tests.core.store_contract")
 
 from airflow_provider_dbnd.core.digest import bytes_checksum, file_checksum  # noqa: E402
-from airflow_provider_dbnd.core.store import ArtifactStore, key  # noqa: E402
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key  # noqa: E402
 from airflow_provider_dbnd.exceptions import (  # noqa: E402
     ArtifactCorruptedError,
     ArtifactNotFoundError,
@@ -93,7 +93,7 @@ class TestMemoryStore(StoreContract):
 
 WRITER = """
 import os, sys
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.digest import bytes_checksum
 store = ArtifactStore(sys.argv[1])
 print("ready", flush=True)
@@ -130,10 +130,10 @@ def test_killed_writer_never_leaves_a_half_written_object(tmp_path: Path) -> Non
 
 FOLDER_WRITER = """
 import os, sys
-from airflow_provider_dbnd.core.folders import part_name
+from airflow_provider_dbnd.core.storage.folders import part_name
 from airflow_provider_dbnd.core.digest import bytes_checksum
-from airflow_provider_dbnd.core.parts import Listing, Part
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.parts import Listing, Part
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 store = ArtifactStore(sys.argv[1])
 print("ready", flush=True)
 while True:
@@ -180,7 +180,7 @@ def _limit_file_size() -> None:
 
 FULL_DISK = """
 import os, sys
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import StoreError
 store = ArtifactStore(sys.argv[1])
 store.put_bytes("before", b"1")

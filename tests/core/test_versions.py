@@ -32,13 +32,13 @@ from airflow_provider_dbnd import (
     pipeline,
     task,
 )
-from airflow_provider_dbnd.core import tags
-from airflow_provider_dbnd.core.addresses import Address, Selector, parse, partition_text
-from airflow_provider_dbnd.core.history import newest_run
-from airflow_provider_dbnd.core.lookup import find, history
-from airflow_provider_dbnd.core.runs import recent_runs
-from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.versions import Version
+from airflow_provider_dbnd.core.past import tags
+from airflow_provider_dbnd.core.past.addresses import Address, Selector, parse, partition_text
+from airflow_provider_dbnd.core.past.history import newest_run
+from airflow_provider_dbnd.core.past.lookup import find, history
+from airflow_provider_dbnd.core.past.runs import recent_runs
+from airflow_provider_dbnd.core.past.versions import Version
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

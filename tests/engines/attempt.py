@@ -43,7 +43,7 @@ def attempt(
     from airflow_provider_dbnd.core.manifest import Identity
     from airflow_provider_dbnd.core.resolution import Value
     from airflow_provider_dbnd.core.settings import load_settings
-    from airflow_provider_dbnd.core.store import ArtifactStore
+    from airflow_provider_dbnd.core.storage.store import ArtifactStore
     from airflow_provider_dbnd.engines.launch import _context, launch
     from airflow_provider_dbnd.engines.selection import select_engine
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines.registry import operator_class
 from airflow_provider_dbnd.exceptions import (
     ConfigurationError,

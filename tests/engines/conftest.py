@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from tests.engines.elsewhere import Elsewhere, python_with
 
 HERE = Path(__file__).parent

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_dbnd.core import bootstrap
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec
-from airflow_provider_dbnd.core.job import Job, Place, read_failure, read_result, send
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
+from airflow_provider_dbnd.core.remote import bootstrap
+from airflow_provider_dbnd.core.remote.job import Job, Place, read_failure, read_result, send
 from airflow_provider_dbnd.core.resolution import Value
 from airflow_provider_dbnd.core.settings import load_settings
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 #: What an image for data has. Our own code needs more.
 DATA = ("numpy", "pandas", "pyarrow", "dateutil", "six.py", "pytz", "tzdata")

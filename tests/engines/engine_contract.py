@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_dbnd.core.artifacts import is_reference
-from airflow_provider_dbnd.core.history import attempts_of_run
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.history import attempts_of_run
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 HELPERS = """
 from pathlib import Path

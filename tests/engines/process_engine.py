@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_dbnd.core.job import Job
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.remote.job import Job
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines.registry import EngineType
 from airflow_provider_dbnd.engines.remote import RemoteTask
 

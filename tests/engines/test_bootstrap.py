@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dbnd.core import bootstrap
-from airflow_provider_dbnd.core.bootstrap import (
+from airflow_provider_dbnd.core.remote import bootstrap
+from airflow_provider_dbnd.core.remote.bootstrap import (
     NOT_STARTED,
     digest_of,
     failure_uri,
     python_tag,
     without_connection,
 )
-from airflow_provider_dbnd.core.job import Job
+from airflow_provider_dbnd.core.remote.job import Job
 from tests.engines.elsewhere import DATA, Elsewhere, command, python_with
 
 PLUS_ONE = "@task\ndef f(n: int = 1) -> int:\n    return n + 1\n"

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dbnd.core import libraries, project_files
-from airflow_provider_dbnd.core.bundle import (
+from airflow_provider_dbnd.core.remote import libraries, project_files
+from airflow_provider_dbnd.core.remote.bundle import (
     CODE,
     Archive,
     is_installed,
@@ -25,9 +25,9 @@ from airflow_provider_dbnd.core.bundle import (
     project_root,
     runner_archives,
 )
-from airflow_provider_dbnd.core.project_files import ProjectFiles
+from airflow_provider_dbnd.core.remote.project_files import ProjectFiles
 from airflow_provider_dbnd.core.settings import Settings, load_settings
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import CodeDeliveryError, ConfigurationError
 
 FILES = {
@@ -351,7 +351,7 @@ class TestOurOwnCode:
             },
         )
         monkeypatch.setattr(libraries, "LIBRARIES", {"blake3": ("blake3",)})
-        monkeypatch.setattr("airflow_provider_dbnd.core.bundle.LIBRARIES", {"blake3": 0})
+        monkeypatch.setattr("airflow_provider_dbnd.core.remote.bundle.LIBRARIES", {"blake3": 0})
         monkeypatch.syspath_prepend(str(site))
         libraries.library_files.cache_clear()
         try:

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dbnd.core.bootstrap import NOT_STARTED
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.job import (
+from airflow_provider_dbnd.core.manifest import Identity, Manifest, write_manifest
+from airflow_provider_dbnd.core.remote.bootstrap import NOT_STARTED
+from airflow_provider_dbnd.core.remote.job import (
     Job,
     Place,
     forget,
@@ -27,9 +28,8 @@ from airflow_provider_dbnd.core.job import (
     remember,
     send,
 )
-from airflow_provider_dbnd.core.manifest import Identity, Manifest, write_manifest
 from airflow_provider_dbnd.core.settings import load_settings
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     CodeDeliveryError,

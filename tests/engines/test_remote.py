@@ -16,8 +16,8 @@ import pytest
 
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec
-from airflow_provider_dbnd.core.job import JOBS, recall, remember
 from airflow_provider_dbnd.core.manifest import Manifest, read_manifest
+from airflow_provider_dbnd.core.remote.job import JOBS, recall, remember
 from airflow_provider_dbnd.core.settings import load_settings
 from airflow_provider_dbnd.engines.launch import _context, launch
 from airflow_provider_dbnd.engines.selection import Engine

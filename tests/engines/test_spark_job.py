@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from airflow_provider_dbnd import Artifact, pipeline, spark_job, task
-from airflow_provider_dbnd.core.history import attempts_of_run
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.history import attempts_of_run
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import EngineError, SignatureError
 from tests.engines.test_spark_engine import SparkSubmit
 

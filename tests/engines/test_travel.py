@@ -28,9 +28,9 @@ from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_in_memory, value_of_run
 from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.parameters import Output
+from airflow_provider_dbnd.core.remote.travel import INPUTS, Packer, unpack
 from airflow_provider_dbnd.core.resolution import Value
-from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.travel import INPUTS, Packer, unpack
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Encoder
 from airflow_provider_dbnd.exceptions import (
     ArtifactNotFoundError,

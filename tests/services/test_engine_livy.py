@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from tests.engines.engine_contract import EngineContract
 from tests.services.test_engine_spark import (
     FLOW,

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_dbnd.core.artifacts import Artifact
-from airflow_provider_dbnd.core.history import attempts_of_run
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.history import attempts_of_run
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from tests.engines.engine_contract import PASSWORD, EngineContract
 
 ROOT = Path(__file__).parents[2]

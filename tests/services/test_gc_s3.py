@@ -12,11 +12,11 @@ import fsspec
 import pytest
 
 from airflow_provider_dbnd.cli.main import main
-from airflow_provider_dbnd.core import claims, filesystem
-from airflow_provider_dbnd.core.fsck import check
 from airflow_provider_dbnd.core.gc import Policy, Report, collect
 from airflow_provider_dbnd.core.gc import sweep as sweeping
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.past.fsck import check
+from airflow_provider_dbnd.core.storage import claims, filesystem
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from tests.services.test_stores import s3_environment, server
 
 PIPELINE = """

@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("tests.core.store_contract")
 
 from airflow_provider_dbnd.core import filesystem  # noqa: E402
 from airflow_provider_dbnd.core.digest import bytes_checksum  # noqa: E402
-from airflow_provider_dbnd.core.store import ArtifactStore  # noqa: E402
+from airflow_provider_dbnd.core.storage.store import ArtifactStore  # noqa: E402
 from airflow_provider_dbnd.exceptions import ConfigurationError, StoreError  # noqa: E402
 from tests.core.store_contract import MB, StoreContract, commit  # noqa: E402
 
@@ -472,7 +472,7 @@ def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 AMBIENT = """
 import sys
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 store = ArtifactStore(sys.argv[1])
 store.put_bytes("a", b"1", overwrite=True)
 print(store.get_bytes("a"))

@@ -6,7 +6,7 @@ import tempfile
 from typing import Any
 
 from airflow_provider_dbnd.core.parameters import Output, Parameter
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Decoder, Encoder
 
 

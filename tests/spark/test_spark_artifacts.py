@@ -28,8 +28,8 @@ from spark_frames import decoder, read, write
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.formats import spark_frame
-from airflow_provider_dbnd.core.parts import LISTING
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.parts import LISTING
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import publish
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
@@ -200,8 +200,8 @@ import os, sys
 sys.path.insert(0, sys.argv[2])
 from spark_frames import write
 from pyspark.sql import SparkSession
-from airflow_provider_dbnd.core import folders
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage import folders
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
 moved = []
 move = folders.Folders._move

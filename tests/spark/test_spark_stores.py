@@ -16,8 +16,8 @@ pytest.importorskip("pyspark", reason="pyspark is not installed")
 from pyspark.sql import DataFrame
 from spark_frames import read, write
 
-from airflow_provider_dbnd.core.spark import hadoop_options, hadoop_url, literal
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.spark.session import hadoop_options, hadoop_url, literal
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ConfigurationError
 
 BUCKET = "dbnd-spark"

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from spark_frames import read, write
 
 from airflow_provider_dbnd.core.formats.fingerprint import BLOCK_ROWS
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import FormatError
 
 FORMATS = ["arrow", "parquet"]

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from airflow_provider_dbnd.core.formats.fingerprint import BLOCK_ROWS, blocks, corrupted
 from airflow_provider_dbnd.core.formats.stored import StoredTable
-from airflow_provider_dbnd.core.parts import LISTING, Listing
+from airflow_provider_dbnd.core.storage.parts import LISTING, Listing
 
 
 class ParquetFolder(StoredTable):

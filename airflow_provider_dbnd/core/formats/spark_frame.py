@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_dbnd.core import spark
 from airflow_provider_dbnd.core.formats.arrow import ArrowFile
 from airflow_provider_dbnd.core.formats.base import own_options, reject_unknown_options
 from airflow_provider_dbnd.core.formats.fingerprint import BLOCK_ROWS
@@ -22,6 +21,7 @@ from airflow_provider_dbnd.core.formats.spark_types import (
     spark_columns,
     spark_schema,
 )
+from airflow_provider_dbnd.core.spark import session as spark
 from airflow_provider_dbnd.exceptions import FormatError
 
 #: What the executors check and how they take dates, whatever the session says.

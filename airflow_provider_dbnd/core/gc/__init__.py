@@ -7,7 +7,7 @@ tag that holds names it. What reuse could hand out is live, or its record goes f
 
 The order of deletion is: reuse records, manifests and specs of dead runs, then objects. Killed at any
 point, what is left is a consistent store with less garbage, and the next clean-up finds the rest. See
-:mod:`~airflow_provider_dbnd.core.claims` for why it is safe beside running tasks.
+:mod:`~airflow_provider_dbnd.core.storage.claims` for why it is safe beside running tasks.
 """
 
 from __future__ import annotations

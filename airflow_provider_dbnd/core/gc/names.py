@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow_provider_dbnd.core.artifacts import is_reference
-from airflow_provider_dbnd.core.bundle import CODE
 from airflow_provider_dbnd.core.references import key_of
-from airflow_provider_dbnd.core.travel import INPUTS
+from airflow_provider_dbnd.core.remote.bundle import CODE
+from airflow_provider_dbnd.core.remote.travel import INPUTS
 
 Kind = Literal["artifact", "code", "inputs"]
 

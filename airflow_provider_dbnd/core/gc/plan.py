@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from airflow_provider_dbnd.core.claims import GC
 from airflow_provider_dbnd.core.gc.names import named_in, unit_of
 from airflow_provider_dbnd.core.gc.policy import Policy
 from airflow_provider_dbnd.core.gc.report import Report
 from airflow_provider_dbnd.core.gc.runs import Runs, run_of
 from airflow_provider_dbnd.core.gc.spool import Among, Spool
-from airflow_provider_dbnd.core.history import entries, read_all
-from airflow_provider_dbnd.core.job import SPECS
 from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest
+from airflow_provider_dbnd.core.past.history import entries, read_all
+from airflow_provider_dbnd.core.past.starts import STARTS, run_of_start
+from airflow_provider_dbnd.core.past.tags import tags
+from airflow_provider_dbnd.core.remote.job import SPECS
 from airflow_provider_dbnd.core.reuse.index import REUSE
-from airflow_provider_dbnd.core.starts import STARTS, run_of_start
-from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.tags import tags
+from airflow_provider_dbnd.core.storage.claims import GC
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
 _BATCH = 1000

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from airflow_provider_dbnd.core import claims
 from airflow_provider_dbnd.core.conversion import convert
 from airflow_provider_dbnd.core.parameters import Parameter
+from airflow_provider_dbnd.core.storage import claims
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import ConfigurationError
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_dbnd.core.history import readable
+from airflow_provider_dbnd.core.past.history import readable
 
 
 @dataclass(kw_only=True, slots=True)

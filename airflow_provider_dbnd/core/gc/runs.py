@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from airflow_provider_dbnd.core.gc.policy import Policy
-from airflow_provider_dbnd.core.history import TEST_RUN
-from airflow_provider_dbnd.core.job import JOBS, SPECS
 from airflow_provider_dbnd.core.manifest import RUNS
-from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.tags import Promotion
+from airflow_provider_dbnd.core.past.history import TEST_RUN
+from airflow_provider_dbnd.core.past.tags import Promotion
+from airflow_provider_dbnd.core.remote.job import JOBS, SPECS
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 
 #: A run as in keys: pipeline and id.
 RunKey = tuple[str, str]

@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from typing import TypeVar
 
-from airflow_provider_dbnd.core import claims
-from airflow_provider_dbnd.core.filesystem import parse
 from airflow_provider_dbnd.core.gc.plan import Plan, made_plan
 from airflow_provider_dbnd.core.gc.policy import Policy
 from airflow_provider_dbnd.core.gc.report import Report
-from airflow_provider_dbnd.core.objects import STAGING
-from airflow_provider_dbnd.core.parts import LISTING
-from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.store_errors import store_errors
-from airflow_provider_dbnd.core.travel import INPUTS
+from airflow_provider_dbnd.core.remote.travel import INPUTS
+from airflow_provider_dbnd.core.storage import claims
+from airflow_provider_dbnd.core.storage.errors import store_errors
+from airflow_provider_dbnd.core.storage.filesystem import parse
+from airflow_provider_dbnd.core.storage.objects import STAGING
+from airflow_provider_dbnd.core.storage.parts import LISTING
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from airflow_provider_dbnd.core.reuse.index import REUSE
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
 #: Seconds between renewals, after which a lease that was not renewed is over, and between looks at it.

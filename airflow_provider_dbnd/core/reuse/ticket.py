@@ -21,7 +21,7 @@ from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.resolution import MASK, Value, converted
 from airflow_provider_dbnd.core.reuse.policy import Reuse
 from airflow_provider_dbnd.core.signature import Input
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import SELECT
 from airflow_provider_dbnd.exceptions import DbndError
 

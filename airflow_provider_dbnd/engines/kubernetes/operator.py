@@ -17,8 +17,8 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_dbnd.core.execute import TaskSpec
-from airflow_provider_dbnd.core.job import JOB_VARIABLE, Job
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.remote.job import JOB_VARIABLE, Job
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines.kubernetes import pods
 from airflow_provider_dbnd.engines.kubernetes.options import (
     operator_options,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_dbnd.core.bootstrap import NOT_STARTED
+from airflow_provider_dbnd.core.remote.bootstrap import NOT_STARTED
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError
 

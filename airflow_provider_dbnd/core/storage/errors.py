@@ -10,7 +10,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from airflow_provider_dbnd.core.filesystem import redact, scheme_of
+from airflow_provider_dbnd.core.storage.filesystem import redact, scheme_of
 from airflow_provider_dbnd.exceptions import DbndError, StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -33,11 +33,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from airflow_provider_dbnd.core.objects import mark, modified
-from airflow_provider_dbnd.core.parts import LISTING, PARTS_SCHEME
 from airflow_provider_dbnd.core.references import references
-from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.store_errors import store_errors
+from airflow_provider_dbnd.core.storage.errors import store_errors
+from airflow_provider_dbnd.core.storage.objects import mark, modified
+from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

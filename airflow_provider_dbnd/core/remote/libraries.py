@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_provider_dbnd.core.bootstrap import sha256
+from airflow_provider_dbnd.core.remote.bootstrap import sha256
 from airflow_provider_dbnd.exceptions import CodeDeliveryError
 
 #: What is imported at run time, besides the libraries of the data and of the store: the module, and

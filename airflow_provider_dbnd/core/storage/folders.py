@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_dbnd.core.filesystem import absolute, parse, redact
-from airflow_provider_dbnd.core.objects import STAGING, mark
-from airflow_provider_dbnd.core.parts import LISTING, Listing, Part, listing_checksum
-from airflow_provider_dbnd.core.store_errors import store_errors
+from airflow_provider_dbnd.core.storage.errors import store_errors
+from airflow_provider_dbnd.core.storage.filesystem import absolute, parse, redact
+from airflow_provider_dbnd.core.storage.objects import STAGING, mark
+from airflow_provider_dbnd.core.storage.parts import LISTING, Listing, Part, listing_checksum
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
 if TYPE_CHECKING:
-    from airflow_provider_dbnd.core.store import ArtifactStore
+    from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 log = logging.getLogger(__name__)
 

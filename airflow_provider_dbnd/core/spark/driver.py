@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_dbnd.core.scratch import process_folder
-from airflow_provider_dbnd.core.spark import session
+from airflow_provider_dbnd.core.spark.session import session
 from airflow_provider_dbnd.exceptions import DbndError, EngineError
 
 #: Set in Python processes that spark-submit starts, by whatever service.

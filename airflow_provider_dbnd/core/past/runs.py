@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from airflow_provider_dbnd.core.addresses import Address, partition_of
-from airflow_provider_dbnd.core.history import (
+from airflow_provider_dbnd.core.manifest import RUNS, Manifest, ParameterRecord, Status, to_json
+from airflow_provider_dbnd.core.past.addresses import Address, partition_of
+from airflow_provider_dbnd.core.past.history import (
     Entry,
     ended,
     entries,
@@ -25,11 +26,10 @@ from airflow_provider_dbnd.core.history import (
     unknown_run,
     unknown_task,
 )
-from airflow_provider_dbnd.core.lookup import open_store, task_entries
-from airflow_provider_dbnd.core.manifest import RUNS, Manifest, ParameterRecord, Status, to_json
+from airflow_provider_dbnd.core.past.lookup import open_store, task_entries
+from airflow_provider_dbnd.core.past.versions import Version, is_version, outputs_of
 from airflow_provider_dbnd.core.references import key_of, references
-from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.versions import Version, is_version, outputs_of
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, DbndError, ParameterError
 
 #: In place of a run's id: the run whose last attempt ended last.

@@ -16,8 +16,8 @@ from airflow_provider_dbnd.core.artifacts import is_reference
 from airflow_provider_dbnd.core.formats.same import same
 from airflow_provider_dbnd.core.manifest import to_json
 from airflow_provider_dbnd.core.parameters import MISSING
+from airflow_provider_dbnd.core.past.versions import Version
 from airflow_provider_dbnd.core.references import replaced
-from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import ParameterError
 
 Kind: TypeAlias = Literal["table", "array", "json", "text", "other"]
@@ -102,7 +102,7 @@ def compare(
     if before.digest == after.digest:
         return Difference(kind=kind, same=True)
     if kind == "table":
-        from airflow_provider_dbnd.core.diff_tables import compare_by_key, compare_in_order
+        from airflow_provider_dbnd.core.past.diff_tables import compare_by_key, compare_in_order
 
         if keys:
             return compare_by_key(before, after, limit=limit, keys=keys)

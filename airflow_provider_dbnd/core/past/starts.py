@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.conversion import is_class, without_none
-from airflow_provider_dbnd.core.filesystem import parse, redact
+from airflow_provider_dbnd.core.storage.filesystem import parse, redact
 from airflow_provider_dbnd.exceptions import ConfigurationError, MissingDependencyError
 
 #: How the executors write, whatever the session says: dates and times as other engines read them.

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
-from airflow_provider_dbnd.core.addresses import Address
-from airflow_provider_dbnd.core.bootstrap import unpack as unpack_archive
 from airflow_provider_dbnd.core.conversion import without_none
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.diff import Difference, compare
 from airflow_provider_dbnd.core.execute import TaskSpec, execute
-from airflow_provider_dbnd.core.function_reference import FunctionReference, find_definition
-from airflow_provider_dbnd.core.history import ended
-from airflow_provider_dbnd.core.job import spec_of
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.parameters import MISSING
+from airflow_provider_dbnd.core.past.addresses import Address
+from airflow_provider_dbnd.core.past.diff import Difference, compare
+from airflow_provider_dbnd.core.past.history import ended
+from airflow_provider_dbnd.core.past.versions import Version
+from airflow_provider_dbnd.core.remote.bootstrap import unpack as unpack_archive
+from airflow_provider_dbnd.core.remote.function_reference import FunctionReference, find_definition
+from airflow_provider_dbnd.core.remote.job import spec_of
 from airflow_provider_dbnd.core.resolution import MASK, Sources, Value, check_keys, missing, resolve
 from airflow_provider_dbnd.core.runner import new_run_id
 from airflow_provider_dbnd.core.signature import Input
-from airflow_provider_dbnd.core.store import ArtifactStore
-from airflow_provider_dbnd.core.versions import Version
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     CodeDeliveryError,

@@ -20,14 +20,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from airflow_provider_dbnd.core.addresses import Address, Selector
-from airflow_provider_dbnd.core.claims import claim
-from airflow_provider_dbnd.core.history import readable
+from airflow_provider_dbnd.core.past.addresses import Address, Selector
+from airflow_provider_dbnd.core.past.history import readable
+from airflow_provider_dbnd.core.past.versions import Version
 from airflow_provider_dbnd.core.references import data_digest
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.claims import claim
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.values import select
-from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

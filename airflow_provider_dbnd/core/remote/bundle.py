@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from airflow_provider_dbnd.core.bootstrap import digest_of, python_tag, sha256
-from airflow_provider_dbnd.core.libraries import LIBRARIES, compiled, library_files
-from airflow_provider_dbnd.core.project_files import ProjectFiles, read_all
+from airflow_provider_dbnd.core.remote.bootstrap import digest_of, python_tag, sha256
+from airflow_provider_dbnd.core.remote.libraries import LIBRARIES, compiled, library_files
+from airflow_provider_dbnd.core.remote.project_files import ProjectFiles, read_all
 from airflow_provider_dbnd.core.settings import FILE_NAME, Settings
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 
 Kind = Literal["runner", "library", "project"]
 Contents = Mapping[str, bytes]
@@ -143,7 +143,7 @@ def _zipped(contents: Contents) -> bytes:
 
 @functools.cache
 def _own_contents() -> Contents:
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     return read_all(
         {
             f"{home.name}/{os.path.relpath(path, home)}".replace(os.sep, "/"): path

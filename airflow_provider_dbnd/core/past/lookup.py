@@ -16,7 +16,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_dbnd.core.addresses import (
+from airflow_provider_dbnd.core.attempt import current_attempt
+from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest
+from airflow_provider_dbnd.core.past.addresses import (
     Address,
     Moment,
     Selector,
@@ -27,8 +29,7 @@ from airflow_provider_dbnd.core.addresses import (
     start_of,
     time_of,
 )
-from airflow_provider_dbnd.core.attempt import current_attempt
-from airflow_provider_dbnd.core.history import (
+from airflow_provider_dbnd.core.past.history import (
     Entry,
     entries,
     last_attempts,
@@ -36,12 +37,11 @@ from airflow_provider_dbnd.core.history import (
     readable,
     unknown_pipeline,
 )
-from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest
+from airflow_provider_dbnd.core.past.tags import tagged
+from airflow_provider_dbnd.core.past.versions import Version, first_gap, is_version, outputs_of
 from airflow_provider_dbnd.core.settings import load_settings
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.suggestions import closest, did_you_mean
-from airflow_provider_dbnd.core.tags import tagged
-from airflow_provider_dbnd.core.versions import Version, first_gap, is_version, outputs_of
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, ParameterError
 
 _SHOWN_PARTITIONS = 5

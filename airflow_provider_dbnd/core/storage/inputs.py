@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_provider_dbnd.core.filesystem import Location, parse
-from airflow_provider_dbnd.core.parts import LISTING
+from airflow_provider_dbnd.core.storage.filesystem import Location, parse
+from airflow_provider_dbnd.core.storage.parts import LISTING
 
 _MAGIC = re.compile(r"[*?\[]")
 #: Files that Spark, Hadoop and Dask leave beside the data, and our own list of a folder's parts.

@@ -17,13 +17,13 @@ from typing import Any
 
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.digest import file_checksum
-from airflow_provider_dbnd.core.filesystem import parse, redact
-from airflow_provider_dbnd.core.folders import part_name
 from airflow_provider_dbnd.core.formats.base import Written
-from airflow_provider_dbnd.core.parts import PARTS_SCHEME, Listing, Part
 from airflow_provider_dbnd.core.scratch import scratch_folder
-from airflow_provider_dbnd.core.spark import hadoop_options, hadoop_url, session
-from airflow_provider_dbnd.core.store import ArtifactStore, Survey
+from airflow_provider_dbnd.core.spark.session import hadoop_options, hadoop_url, session
+from airflow_provider_dbnd.core.storage.filesystem import parse, redact
+from airflow_provider_dbnd.core.storage.folders import part_name
+from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME, Listing, Part
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, Survey
 from airflow_provider_dbnd.exceptions import FormatError
 
 EXTENSION = "parquet"

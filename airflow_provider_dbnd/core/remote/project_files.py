@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_dbnd.core.settings import FILE_NAME, Settings
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import CodeDeliveryError, ConfigurationError
 
 _KEYS = ("exclude", "max_mb", "record")

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from airflow_provider_dbnd.core import transfer
+from airflow_provider_dbnd.core.storage import transfer
 
 STAGING = ".staging"
 """Folder of a local store for what is being written; keys cannot start with a dot."""

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_dbnd.core import formats
-from airflow_provider_dbnd.core.addresses import Address, partition_of
 from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
 from airflow_provider_dbnd.core.attempt import current_attempt
 from airflow_provider_dbnd.core.conversion import convert, elements_of, type_text, values_of
-from airflow_provider_dbnd.core.history import ended
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.parameters import Parameter
+from airflow_provider_dbnd.core.past.addresses import Address, partition_of
+from airflow_provider_dbnd.core.past.history import ended
 from airflow_provider_dbnd.core.references import data_digest, in_store, references
 from airflow_provider_dbnd.core.scratch import process_folder
-from airflow_provider_dbnd.core.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.values import Decoder, select
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, ParameterError

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from airflow_provider_dbnd.core.bundle import is_installed, is_library
 from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.remote.bundle import is_installed, is_library
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import CodeDeliveryError
 

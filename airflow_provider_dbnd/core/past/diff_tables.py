@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_dbnd.core.diff import Change, ColumnChange, Difference
 from airflow_provider_dbnd.core.formats.canonical import logical_type
+from airflow_provider_dbnd.core.past.diff import Change, ColumnChange, Difference
+from airflow_provider_dbnd.core.past.versions import Version
 from airflow_provider_dbnd.core.suggestions import did_you_mean
-from airflow_provider_dbnd.core.versions import Version
 from airflow_provider_dbnd.exceptions import ParameterError
 
 #: Names of the row numbers in a join; no column of a user's is called like this.

@@ -5,7 +5,7 @@ agree. That makes one rule enough for every store and every failure: after a con
 look at what is there; the same size, and where in doubt the same bytes, is success. Nothing
 half-written is ever found under a key: local files are written aside and linked, remote objects
 appear when their last part is there. A folder of many files is one object too, once the list of its
-files is there (see :mod:`~airflow_provider_dbnd.core.parts`).
+files is there (see :mod:`~airflow_provider_dbnd.core.storage.parts`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from airflow_provider_dbnd.core import inputs, transfer
-from airflow_provider_dbnd.core.filesystem import (
+from airflow_provider_dbnd.core.storage import inputs, transfer
+from airflow_provider_dbnd.core.storage.errors import (
+    is_full,
+    missing_container,
+    store_error,
+    store_errors,
+)
+from airflow_provider_dbnd.core.storage.filesystem import (
     absolute,
     check_storage_options,
     filesystem,
@@ -34,15 +40,14 @@ from airflow_provider_dbnd.core.filesystem import (
     parse,
     redact,
 )
-from airflow_provider_dbnd.core.folders import Folders
-from airflow_provider_dbnd.core.objects import LocalObjects, Objects, RemoteObjects, version_of
-from airflow_provider_dbnd.core.parts import LISTING, PARTS_SCHEME
-from airflow_provider_dbnd.core.store_errors import (
-    is_full,
-    missing_container,
-    store_error,
-    store_errors,
+from airflow_provider_dbnd.core.storage.folders import Folders
+from airflow_provider_dbnd.core.storage.objects import (
+    LocalObjects,
+    Objects,
+    RemoteObjects,
+    version_of,
 )
+from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

@@ -20,29 +20,29 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_dbnd.core.bootstrap import failure_uri
-from airflow_provider_dbnd.core.bundle import (
+from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.execute import TaskSpec, execute, is_skip, value_of_run
+from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
+from airflow_provider_dbnd.core.remote.bootstrap import failure_uri
+from airflow_provider_dbnd.core.remote.bundle import (
     Archive,
     project_archive,
     project_root,
     runner_archives,
 )
-from airflow_provider_dbnd.core.claims import claim, claim_keys
-from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.execute import TaskSpec, execute, is_skip, value_of_run
-from airflow_provider_dbnd.core.filesystem import redact, scheme_of
-from airflow_provider_dbnd.core.function_reference import (
+from airflow_provider_dbnd.core.remote.function_reference import (
     FunctionReference,
     find_definition,
     refer,
 )
-from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
+from airflow_provider_dbnd.core.remote.travel import Packer, unpack
 from airflow_provider_dbnd.core.resolution import Value
 from airflow_provider_dbnd.core.scratch import process_folder, scratch_folder
 from airflow_provider_dbnd.core.settings import Settings
-from airflow_provider_dbnd.core.spark_driver import in_driver, start_application
-from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.travel import Packer, unpack
+from airflow_provider_dbnd.core.spark.driver import in_driver, start_application
+from airflow_provider_dbnd.core.storage.claims import claim, claim_keys
+from airflow_provider_dbnd.core.storage.filesystem import redact, scheme_of
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

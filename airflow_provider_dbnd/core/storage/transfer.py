@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
-from airflow_provider_dbnd.core import transfer_s3
-from airflow_provider_dbnd.core.store_errors import http_statuses
+from airflow_provider_dbnd.core.storage import transfer_s3
+from airflow_provider_dbnd.core.storage.errors import http_statuses
 
 SMALLEST_PART = 8 * 2**20
 """Objects up to this size move in one piece; a smaller part costs more in round trips."""

@@ -20,7 +20,6 @@ from typing import Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
-from airflow_provider_dbnd.core.claims import claim_keys
 from airflow_provider_dbnd.core.conversion import (
     convert,
     elements_of,
@@ -30,12 +29,13 @@ from airflow_provider_dbnd.core.conversion import (
     without_none,
 )
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.filesystem import absolute, redact, scheme_of
 from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.parameters import Output, Parameter
 from airflow_provider_dbnd.core.resolution import Value, environment_variable, shown
 from airflow_provider_dbnd.core.signature import Input
-from airflow_provider_dbnd.core.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.claims import claim_keys
+from airflow_provider_dbnd.core.storage.filesystem import absolute, redact, scheme_of
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import Encoder, holds_data, is_plain
 from airflow_provider_dbnd.exceptions import CodeDeliveryError, DbndError, ParameterError
 

@@ -16,18 +16,18 @@ from itertools import groupby
 from typing import Any, Literal
 
 from airflow_provider_dbnd.core.artifacts import Artifact
-from airflow_provider_dbnd.core.claims import GC
 from airflow_provider_dbnd.core.gc.names import named_in, unit_of
 from airflow_provider_dbnd.core.gc.spool import Among, Spool
 from airflow_provider_dbnd.core.gc.sweep import old_staging
-from airflow_provider_dbnd.core.history import entries
-from airflow_provider_dbnd.core.job import JOBS, SPECS
 from airflow_provider_dbnd.core.manifest import RUNS, Manifest, read_manifest
-from airflow_provider_dbnd.core.parts import LISTING, PARTS_SCHEME
+from airflow_provider_dbnd.core.past.history import entries
+from airflow_provider_dbnd.core.past.tags import Promotion, promotions, tags
 from airflow_provider_dbnd.core.references import key_of, references
+from airflow_provider_dbnd.core.remote.job import JOBS, SPECS
 from airflow_provider_dbnd.core.reuse.index import REUSE
-from airflow_provider_dbnd.core.store import ArtifactStore, key
-from airflow_provider_dbnd.core.tags import Promotion, promotions, tags
+from airflow_provider_dbnd.core.storage.claims import GC
+from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import verify
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,

@@ -1,0 +1,1 @@
+"""Spark: its session, its driver, and frames that go between executors and the store."""
