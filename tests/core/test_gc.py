@@ -349,6 +349,29 @@ def test_an_object_made_again_while_it_is_about_to_go_stays(
     assert len(names(project, "_gc/claims")) > 0
 
 
+def test_a_claim_made_while_an_older_one_of_the_object_is_deleted_holds(
+    project: Project, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(project, "old")
+    kept = sorted(artifacts(project))
+    claims.claim_keys(project.store, kept, always=kept)
+    age(home, 10)
+    delete, claimed = ArtifactStore.delete, []
+
+    def race(store: ArtifactStore, key: str) -> None:
+        if key.startswith("_gc/claims") and not claimed:
+            claimed.append(key)
+            claims.claim_keys(store, kept, always=kept)
+        delete(store, key)
+
+    monkeypatch.setattr(ArtifactStore, "delete", race)
+
+    collect(project.store, Policy(keep_days=5), delete=True)
+
+    assert claimed
+    assert sorted(artifacts(project)) == kept
+
+
 def test_a_task_waits_for_a_clean_up_that_deletes_its_object(
     project: Project, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from airflow_provider_dbnd.core.past.starts import STARTS, run_of_start
 from airflow_provider_dbnd.core.past.tags import tags
 from airflow_provider_dbnd.core.remote.job import SPECS
 from airflow_provider_dbnd.core.reuse.index import REUSE
-from airflow_provider_dbnd.core.storage.claims import GC
+from airflow_provider_dbnd.core.storage.claims import CLAIMS
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
@@ -148,7 +148,7 @@ class _Marking:
             if manifest in among or self._is_gone(manifest):
                 going.add(name)
                 self._report.other["reuse records"].add(int(size))
-        for folder, kind in ((key(REUSE, "leases"), "leases"), (key(GC, "claims"), "claims")):
+        for folder, kind in ((key(REUSE, "leases"), "leases"), (CLAIMS, "claims")):
             for found in self._store.list(folder):
                 if (found.mtime or math.inf) < self._before:
                     going.add(found.key)

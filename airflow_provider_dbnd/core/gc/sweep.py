@@ -21,7 +21,7 @@ from airflow_provider_dbnd.core.storage.errors import store_errors
 from airflow_provider_dbnd.core.storage.filesystem import parse
 from airflow_provider_dbnd.core.storage.objects import STAGING
 from airflow_provider_dbnd.core.storage.parts import LISTING
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 T = TypeVar("T")
 
@@ -67,14 +67,20 @@ class _Sweep:
         names = [each for name, members in units for each in _claimable(name, members)]
         with claims.condemned(self._store, names):
             until = time.monotonic() + claims.LASTS
-            done = list(pool.map(lambda unit: self._unit(*unit, until=until), units))
-        return [unit for unit, went in zip(units, done, strict=True) if not went]
+            claimed = claims.claimed(self._store, names, self._plan.before)
 
-    def _unit(self, name: str, members: list[str], *, until: float) -> bool:
+            def unit(each: tuple[str, list[str]]) -> bool:
+                name, members = each
+                return self._unit(name, members, claimed=claimed, until=until)
+
+            done = list(pool.map(unit, units))
+        return [each for each, went in zip(units, done, strict=True) if not went]
+
+    def _unit(self, name: str, members: list[str], *, claimed: set[str], until: float) -> bool:
         """Delete a unit unless somebody wants it; return False if there was no time for it."""
         if time.monotonic() > until:
             return False
-        if not self._is_unwanted(name, members):
+        if not (claimed.isdisjoint(_claimable(name, members)) and self._is_old(members)):
             self._plan.report.spared += 1
             return True
         # Without its list a folder is no artifact any more.
@@ -85,9 +91,8 @@ class _Sweep:
         self._tidy(name)
         return True
 
-    def _is_unwanted(self, name: str, members: list[str]) -> bool:
-        held = [claims.claim_key(each) for each in _claimable(name, members)]
-        times = [claims.written(self._store, each) for each in (*held, *members)]
+    def _is_old(self, members: list[str]) -> bool:
+        times = [claims.written(self._store, each) for each in members]
         return all(each is None or 0 < each < self._plan.before for each in times)
 
     def _record(self, name: str) -> None:
@@ -107,7 +112,7 @@ class _Sweep:
 
     def _withdraw(self) -> None:
         """Remove what a clean-up that was killed condemned."""
-        for found in self._store.list(key(claims.GC, "condemned")):
+        for found in self._store.list(claims.CONDEMNED):
             if 0 < found.mtime < time.time() - claims.FRESH - 2 * claims.LASTS:
                 self._store.delete(found.key)
 

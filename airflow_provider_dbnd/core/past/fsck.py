@@ -25,7 +25,7 @@ from airflow_provider_dbnd.core.past.tags import Promotion, promotions, tags
 from airflow_provider_dbnd.core.references import key_of, references
 from airflow_provider_dbnd.core.remote.job import JOBS, SPECS
 from airflow_provider_dbnd.core.reuse.index import REUSE
-from airflow_provider_dbnd.core.storage.claims import GC
+from airflow_provider_dbnd.core.storage.claims import CONDEMNED
 from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import verify
@@ -260,7 +260,7 @@ class _Check:
                     text="nobody took the result of this job; dbnd gc keeps its run",
                     remedy="see that the job is over, and delete the record",
                 )
-        for info in self._store.list(key(GC, "condemned")):
+        for info in self._store.list(CONDEMNED):
             if info.mtime and self._now - info.mtime > 3600:
                 yield Finding(
                     level="note",

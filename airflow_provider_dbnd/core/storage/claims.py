@@ -13,7 +13,8 @@ each first says what it is about to do and then looks at what the other said:
 
 If the task does not see the condemnation, its claim was there before that was written, and the
 clean-up sees the claim. If the task does see it, it waits. There is no third case where a store shows
-what was written before (local disks, S3, GCS, Azure, HDFS do). An object too young for a claim is too
+what was written before (local disks, S3, GCS, Azure, HDFS do). Each claim is an object of its own: were
+a task to write an old one anew, a clean-up that had just seen its age could delete it. An object too young for a claim is too
 young to be deleted: the clean-up measures the grace period back from its start, and reads manifests
 after that. The same holds for a manifest written over an older one of its name.
 
@@ -29,6 +30,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -37,14 +39,14 @@ from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.storage.errors import store_errors
 from airflow_provider_dbnd.core.storage.objects import mark, modified
 from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
 )
 
-#: Folder of the store that holds claims and condemnations.
-GC = "_gc"
+#: Folders of the store that hold what tasks and clean-ups tell each other.
+CLAIMS, CONDEMNED = "_gc/claims", "_gc/condemned"
 
 #: Seconds after which an object may be condemned for its age, if the grace period is the shortest.
 FRESH = 1800.0
@@ -82,7 +84,7 @@ def claim_keys(store: ArtifactStore, keys: Iterable[str], always: Iterable[str] 
     if not old:
         return
     for each in old:
-        store.put_bytes(claim_key(each), json.dumps({"key": each}).encode(), overwrite=True)
+        store.put_bytes(f"{_claims(each)}-{mark()}.json", json.dumps({"key": each}).encode())
     _await_condemned(store, old)
     for each in old:
         _age(store, each)
@@ -107,16 +109,20 @@ def settle(store: ArtifactStore, where: str, data: bytes) -> None:
         store.put_bytes(where, data, overwrite=True)
 
 
-def claim_key(name: str) -> str:
-    """Return where the claim of an object is."""
-    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-    return key(GC, "claims", digest[:2], f"{digest}.json")
+def claimed(store: ArtifactStore, keys: Iterable[str], since: float) -> set[str]:
+    """Return those of *keys* that were claimed after the time *since*."""
+    wanted = {_claims(each): each for each in keys}
+    return {
+        wanted[name]
+        for found in store.list(CLAIMS)
+        if (found.mtime or math.inf) >= since and (name := found.key.partition("-")[0]) in wanted
+    }
 
 
 @contextlib.contextmanager
 def condemned(store: ArtifactStore, keys: Iterable[str]) -> Iterator[None]:
     """Tell tasks that *keys* are about to be deleted."""
-    where = key(GC, "condemned", f"{mark()}.json")
+    where = f"{CONDEMNED}/{mark()}.json"
     store.put_bytes(where, json.dumps({"keys": list(keys)}).encode())
     yield
     # Not if deleting failed: a request may still be on its way.
@@ -142,6 +148,12 @@ def info(store: ArtifactStore, name: str) -> Mapping[str, Any] | None:
     return found
 
 
+def _claims(name: str) -> str:
+    """Return what the keys of an object's claims begin with."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return f"{CLAIMS}/{digest[:2]}/{digest}"
+
+
 def _age(store: ArtifactStore, name: str) -> float:
     found = written(store, name)
     if found is None:
@@ -165,7 +177,7 @@ def _await_condemned(store: ArtifactStore, keys: Iterable[str]) -> None:
 
 def _condemnations(store: ArtifactStore, wanted: set[str]) -> set[str]:
     found: set[str] = set()
-    for each in store.list(key(GC, "condemned")):
+    for each in store.list(CONDEMNED):
         try:
             found |= wanted.intersection(json.loads(store.get_bytes(each.key))["keys"])
         except ArtifactNotFoundError:
