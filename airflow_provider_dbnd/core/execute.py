@@ -152,8 +152,9 @@ class _Run:
     def execute(self) -> Manifest:
         try:
             with running(self.attempt):
-                self._store(self._call())
-            claims.claim(self.spec.store, self.outputs)
+                outputs = self._stored(self._call())
+            claims.claim(self.spec.store, outputs)
+            self.outputs = outputs
         except BaseException as exc:
             self._record_failure(exc)
             raise
@@ -234,7 +235,7 @@ class _Run:
             return _as_data(task, spec, replace(value, value=loaded))
         return converted(task, spec, replace(value, value=loaded))
 
-    def _store(self, result: Any) -> None:
+    def _stored(self, result: Any) -> dict[str, Any]:
         identity = self.spec.identity
         encoder = Encoder(
             store=self.spec.store,
@@ -242,21 +243,22 @@ class _Run:
             task_id=identity.task_id,
             elements=self.spec.elements,
         )
-        values = self.definition.signature.split(result)
+        values, outputs = self.definition.signature.split(result), dict[str, Any]()
         for slot in self.definition.signature.outputs:
             try:
-                self._store_output(encoder, slot, values[slot.name])
+                outputs[slot.name] = self._store_output(encoder, slot, values[slot.name])
             except DbndError as exc:
                 where = f"output {slot.name!r} of task {identity.task_id!r}"
                 raise type(exc)(f"{where}: {exc}") from exc
+        return outputs
 
-    def _store_output(self, encoder: Encoder, slot: OutputSlot, value: Any) -> None:
+    def _store_output(self, encoder: Encoder, slot: OutputSlot, value: Any) -> Any:
         path = slot.declaration.path
         uri = self._publish_uri(path, slot.name) if path else None
         encoded = encoder.encode(value, slot.name, slot.declaration, slot.annotation)
         if uri is not None:
             self._publish(slot.name, encoded, uri)
-        self.outputs[slot.name] = encoded
+        return encoded
 
     def _publish(self, name: str, encoded: Any, uri: str) -> None:
         base = self.spec.folder or self.definition.signature.folder

@@ -395,6 +395,50 @@ def test_a_task_waits_for_a_clean_up_that_deletes_its_object(
     assert waited == [name]
 
 
+def test_a_task_that_lost_its_result_to_a_clean_up_names_it_nowhere(
+    project: Project, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(project, "old")
+    (name,) = names(project, "daily/fresh")
+    claim = claims.claim
+
+    def late(store: ArtifactStore, *encoded: Any) -> None:
+        if name in str(encoded):
+            store.delete(name)
+        claim(store, *encoded)
+
+    monkeypatch.setattr(claims, "claim", late)
+
+    assert not project.run(daily, run_id="new").success
+
+    (failed,) = last_attempts(project.store, "daily", "new", "fresh")
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert "Run the task again" in failed.error["message"]
+    assert failed.outputs == {}
+
+
+def test_what_a_killed_clean_up_condemned_is_waited_for_once_and_not_for_ever(
+    project: Project, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LASTS", 0.1)
+    run(project, "one")
+    (name,) = names(project, "daily/make")
+    waited: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(claims.time, "sleep", lambda s: (waited.append(s), sleep(s)))
+
+    project.store.put_bytes("_gc/condemned/x.json", json.dumps({"keys": [name]}).encode())
+    claims.claim_keys(project.store, [name])
+    claims.claim_keys(project.store, [name])
+    assert len(waited) == 1
+
+    project.store.put_bytes("_gc/condemned/y.json", json.dumps({"keys": [name]}).encode())
+    age(home / "_gc", 1)
+    claims.claim_keys(project.store, [name])
+    assert len(waited) == 1
+
+
 def test_a_manifest_written_anew_while_the_old_one_goes_is_there(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,11 +554,11 @@ def test_killing_clean_ups_beside_writers_loses_nothing(
     project: Project, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """200 rounds of kill -9 at random points, seconds instead of days; the store is consistent."""
-    # A task may wait four times twice as long as deletes take for clean-ups that were killed, between
-    # what it claims, or finds too young for that, and its manifest: less than the grace period is.
+    # Between its claims and its manifest a task may have to wait for clean-ups that were killed, each
+    # twice as long as a delete may take: all in all for less than the grace period.
     monkeypatch.setattr(claims, "FRESH", 0.2)
-    monkeypatch.setattr(claims, "LASTS", 0.15)
-    policy = Policy(keep_last=3, grace=dt.timedelta(seconds=1.8))
+    monkeypatch.setattr(claims, "LASTS", 0.3)
+    policy = Policy(keep_last=3, grace=dt.timedelta(seconds=2.2))
     fork = multiprocessing.get_context("fork")
     done, dice = str(project.folder / "done"), random.Random(7)
     run(project, "r")
@@ -547,7 +591,7 @@ def test_killing_clean_ups_beside_writers_loses_nothing(
         writer.join(60)
     assert alive
     assert killed > 100
-    time.sleep(1.9)
+    time.sleep(2.3)
     collect(project.store, policy, delete=True)
     left = list(check(project.store, full=True))
 

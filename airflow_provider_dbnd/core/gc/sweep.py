@@ -113,7 +113,7 @@ class _Sweep:
     def _withdraw(self) -> None:
         """Remove what a clean-up that was killed condemned."""
         for found in self._store.list(claims.CONDEMNED):
-            if 0 < found.mtime < time.time() - claims.FRESH - 2 * claims.LASTS:
+            if claims.is_over(found):
                 self._store.delete(found.key)
 
 

@@ -21,7 +21,7 @@ after that. The same holds for a manifest written over an older one of its name.
 This assumes of clocks that those of tasks, clean-up and store differ by less than :data:`FRESH`; that
 a task writes its manifest within the grace period after its claims; and that a delete takes effect
 within :data:`LASTS` seconds of the clean-up's last look at its own clock, as a task does not wait
-longer than twice that for a clean-up that may have been killed.
+longer than twice that for a condemnation: the clean-up may have been killed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.storage.errors import store_errors
 from airflow_provider_dbnd.core.storage.objects import mark, modified
 from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
-from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, Info
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
@@ -55,6 +55,9 @@ FRESH = 1800.0
 LASTS = 60.0
 
 _PAUSE = 0.2
+
+#: When this process first saw a condemnation: one that a killed clean-up left is waited for once.
+_seen: dict[tuple[str, str], float] = {}
 
 log = logging.getLogger("airflow_provider_dbnd")
 
@@ -129,6 +132,11 @@ def condemned(store: ArtifactStore, keys: Iterable[str]) -> Iterator[None]:
     store.delete(where)
 
 
+def is_over(condemnation: Info) -> bool:
+    """Tell whether the clean-up that condemned, and did not withdraw it, must have been killed."""
+    return 0 < (condemnation.mtime or 0) < time.time() - FRESH - 2 * LASTS
+
+
 def written(store: ArtifactStore, name: str) -> float | None:
     """Return when an object was written, or the list of a folder; None where there is none."""
     found = info(store, name)
@@ -166,11 +174,8 @@ def _age(store: ArtifactStore, name: str) -> float:
 
 def _await_condemned(store: ArtifactStore, keys: Iterable[str]) -> None:
     """Wait until none of *keys* is about to be deleted."""
-    wanted, until = set(keys), None
+    wanted = set(keys)
     while wanted and (found := _condemnations(store, wanted)):
-        until = until or time.monotonic() + 2 * LASTS
-        if time.monotonic() > until:
-            return  # whoever condemned them is dead
         log.info("waiting for a clean-up that is deleting %s", ", ".join(sorted(found)))
         time.sleep(_PAUSE)
 
@@ -178,6 +183,9 @@ def _await_condemned(store: ArtifactStore, keys: Iterable[str]) -> None:
 def _condemnations(store: ArtifactStore, wanted: set[str]) -> set[str]:
     found: set[str] = set()
     for each in store.list(CONDEMNED):
+        seen = _seen.setdefault((store.url, each.key), time.monotonic())
+        if time.monotonic() > seen + 2 * LASTS or is_over(each):
+            continue
         try:
             found |= wanted.intersection(json.loads(store.get_bytes(each.key))["keys"])
         except ArtifactNotFoundError:
