@@ -8,15 +8,17 @@ each first says what it is about to do and then looks at what the other said:
   small record), then looks for condemnations. A name that is condemned it waits for, and then sees
   whether the object is still there.
 - The clean-up, before it deletes: *condemns* a few hundred names (writes a small record), then looks
-  at each object's time and claim. What was written or claimed since it started, give or take the grace
+  at each object's time and claims. What was written or claimed since it started, give or take the grace
   period, stays. Then it deletes, and withdraws the condemnation.
 
 If the task does not see the condemnation, its claim was there before that was written, and the
 clean-up sees the claim. If the task does see it, it waits. There is no third case where a store shows
-what was written before (local disks, S3, GCS, Azure, HDFS do). Each claim is an object of its own: were
-a task to write an old one anew, a clean-up that had just seen its age could delete it. An object too young for a claim is too
-young to be deleted: the clean-up measures the grace period back from its start, and reads manifests
-after that. The same holds for a manifest written over an older one of its name.
+what was written before (local disks, S3, GCS, Azure, HDFS do). Each claim is an object of its own:
+were a task to write an old one anew, a clean-up that had just seen its age could delete it.
+
+An object too young for a claim is too young to be deleted: the clean-up measures the grace period
+back from its start, and reads manifests after that. The same holds for a manifest written over an
+older one of its name.
 
 This assumes of clocks that those of tasks, clean-up and store differ by less than :data:`FRESH`; that
 a task writes its manifest within the grace period after its claims; and that a delete takes effect
