@@ -83,7 +83,6 @@ resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(ins
 stale = [a.key for a in assets if resolver.get_status(a.key) != StaleStatus.FRESH]
 if stale:
     materialize(assets, selection=stale, instance=instance)
-
 """
 
 
