@@ -826,7 +826,7 @@ def test_a_tag_on_a_mapped_task_holds_all_instances(project: Project) -> None:
 def test_many_who_promote_at_once_all_are_in_the_history_and_one_holds(days: Project) -> None:
     code = (
         "import pickle, sys\n"
-        "from airflow_provider_dbnd.core import tags\n"
+        "from airflow_provider_dbnd.core.past import tags\n"
         "for _ in range(10): tags.promote(pickle.loads(bytes.fromhex(sys.argv[1])), 'prod')"
     )
     runs = ["d1", "d2", "d3"]

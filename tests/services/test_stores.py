@@ -19,8 +19,8 @@ import pytest
 
 pytest.register_assert_rewrite("tests.core.store_contract")
 
-from airflow_provider_dbnd.core import filesystem  # noqa: E402
 from airflow_provider_dbnd.core.digest import bytes_checksum  # noqa: E402
+from airflow_provider_dbnd.core.storage import filesystem  # noqa: E402
 from airflow_provider_dbnd.core.storage.store import ArtifactStore  # noqa: E402
 from airflow_provider_dbnd.exceptions import ConfigurationError, StoreError  # noqa: E402
 from tests.core.store_contract import MB, StoreContract, commit  # noqa: E402
