@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from local_project import Project
 
 from airflow_provider_dbnd import Reuse, task
@@ -24,6 +27,7 @@ ROUNDS = 200
 AT_ONCE = 8
 TAKES = 0.15
 
+ROOT = Path(__file__).parents[2]
 FORK = multiprocessing.get_context("fork")
 
 
@@ -45,64 +49,81 @@ def _log_of(n: int) -> Path:
     return Path(os.environ["FLIGHT_LOGS"], str(n))
 
 
-class Round:
-    """Two runs that want the same result, and what kills them.
+def _die(n: int, after: float, *, while_computing: bool) -> None:
+    """Kill this process some time after its start, or after that of the computing."""
+    while while_computing and not (_log_of(n).exists() and "start" in _log_of(n).read_text()):
+        time.sleep(0.005)
+    time.sleep(after)
+    _log(n, "killed")
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    Half of the victims are killed within some time of their start, half within some of that of the
-    computing: how fast the machine is does not decide where the kills land.
+
+class Round:
+    """Two runs that want the same result, none, one or both of which are killed.
+
+    They do it themselves: how long it takes to fork does not decide where the kills land.
     """
 
     def __init__(self, project: Project, number: int, dice: random.Random) -> None:
         self.project, self.number = project, number
-        self.processes = [self._started(), self._started()]
-        victims = [self.processes[v] for v in dice.choice([[0], [1], [0, 1], []])]
+        victims = dice.choice([[0], [1], [0, 1], []])
         while_computing = dice.random() < 0.5
         within = 2 * TAKES if while_computing else TAKES
-        self.kills = {victim: dice.uniform(0, within) for victim in victims}
-        self.since = None if while_computing else time.monotonic()
-        self.killed: dict[int, float] = {}
+        kills = [(dice.uniform(0, within), while_computing) for _ in range(2)]
+        self.processes = [self._started(kills[n] if n in victims else None) for n in range(2)]
 
-    def _started(self) -> Any:
-        process = FORK.Process(target=self._run)
+    def _started(self, kill: tuple[float, bool] | None = None) -> Any:
+        process = FORK.Process(target=self._run, args=(kill,))
         process.start()
         return process
 
-    def _run(self) -> None:
+    def _run(self, kill: tuple[float, bool] | None) -> None:
+        if kill is not None:
+            after, while_computing = kill
+            threading.Thread(
+                target=_die,
+                args=(self.number, after),
+                kwargs={"while_computing": while_computing},
+                daemon=True,
+            ).start()
         result = self.project.run(
             doubled, {"n": self.number}, run_id=f"r{self.number}-{os.getpid()}"
         )
         os._exit(0 if result.value() == [2 * self.number] * 1000 else 1)
 
     def over(self) -> bool:
-        """Kill whose time has come; tell whether a run came to its end and none is left."""
-        if self.since is None and _log_of(self.number).exists():
-            self.since = time.monotonic()
-        for process, after in list(self.kills.items()):
-            if self.since is not None and time.monotonic() >= self.since + after:
-                del self.kills[process]
-                process.kill()
-                process.join()
-                if process.exitcode == -signal.SIGKILL:
-                    self.killed[process.pid] = time.monotonic()
+        """Tell whether a run came to its end and none is left; start another where all were killed."""
         if any(process.is_alive() for process in self.processes):
             return False
-        if len(self.killed) == len(self.processes):
+        if not self.survivors():
             self.processes.append(self._started())
             return False
         return True
 
+    def survivors(self) -> list[Any]:
+        return [p for p in self.processes if p.exitcode != -signal.SIGKILL]
 
-def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+
+def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(tmp_path: Path) -> None:
     """200 rounds of kill -9, with seconds instead of half minutes; the store is consistent."""
-    monkeypatch.setattr(flight, "RENEWAL", 0.1)
-    monkeypatch.setattr(flight, "OVER", 2.0)
-    monkeypatch.setattr(flight, "LOOK", 0.01)
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    monkeypatch.setenv("FLIGHT_LOGS", str(logs))
-    project, dice = Project(folder=tmp_path), random.Random(7)
+    # From a process of their own, as it takes long to fork one that has run many tests.
+    done = subprocess.run(
+        [sys.executable, __file__, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FLIGHT_LOGS": str(tmp_path / "logs")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.splitlines()[-1] == "consistent"
+
+
+def fly(folder: Path) -> None:
+    """Run the rounds and look at what they left."""
+    flight.RENEWAL, flight.OVER, flight.LOOK = 0.1, 2.0, 0.01
+    Path(os.environ["FLIGHT_LOGS"]).mkdir()
+    project, dice = Project(folder=folder), random.Random(7)
     project.run(doubled, {"n": -1})  # so that nothing is left to import
     waiting, flying, ended = list(range(ROUNDS)), list[Round](), list[Round]()
     while waiting or flying:
@@ -115,15 +136,13 @@ def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(
 
     taken_over = 0
     for each in ended:
-        survivors = [p for p in each.processes if p.pid not in each.killed]
+        survivors = each.survivors()
+        survived = {process.pid for process in survivors}
         assert [p.exitcode for p in survivors] == [0] * len(survivors)
-        computed = sorted(
-            (start, end if end is not None else each.killed[pid], pid)
-            for pid, (start, end) in _spans(each.number).items()
-        )
+        computed = sorted((*span, pid) for pid, span in _spans(each.number).items())
         for (_, before, _), (after, _, _) in itertools.pairwise(computed):
             assert before <= after, f"round {each.number}: {computed}"
-        assert sum(pid not in each.killed for _, _, pid in computed) <= 1
+        assert sum(pid in survived for _, _, pid in computed) <= 1
         taken_over += len(computed) > 1
         committed = [
             manifest
@@ -136,8 +155,9 @@ def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(
         assert sum("hit" not in manifest.reuse for manifest in committed) <= 1
         (digest,) = {manifest.outputs["result"]["digest"] for manifest in committed}
         assert digest
-    assert sum(len(each.killed) for each in ended) > ROUNDS / 2
-    assert taken_over > 10
+    killed = sum(len(each.processes) - len(each.survivors()) for each in ended)
+    assert killed > ROUNDS / 2, killed
+    assert taken_over > 10, taken_over
     problems = [found for found in check(project.store, full=True) if found.level == "problem"]
     assert problems == []
 
@@ -152,11 +172,18 @@ def test_a_result_that_arrives_between_the_last_look_and_the_end_of_the_lease_is
         assert not to_compute
 
 
-def _spans(n: int) -> dict[int, tuple[float, float | None]]:
-    """Return when each process of a round began and ended to compute."""
-    spans: dict[int, tuple[float, float | None]] = {}
+def _spans(n: int) -> dict[int, tuple[float, float]]:
+    """Return when each process of a round began to compute, and when it ended or was killed."""
+    spans: dict[int, tuple[float, float]] = {}
     for line in _log_of(n).read_text().splitlines():
-        pid, what, when = line.split()
-        start = spans.get(int(pid), (float(when), None))[0]
-        spans[int(pid)] = (start, float(when) if what == "end" else None)
+        pid, what, when = int(line.split()[0]), line.split()[1], float(line.split()[2])
+        if what == "start":
+            spans[pid] = (when, math.inf)
+        elif pid in spans:
+            spans[pid] = (spans[pid][0], min(spans[pid][1], when))
     return spans
+
+
+if __name__ == "__main__":
+    fly(Path(sys.argv[1]))
+    print("consistent")
