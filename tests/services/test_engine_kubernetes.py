@@ -463,8 +463,8 @@ def test_a_retry_follows_the_pod_of_a_worker_that_died(
     folder, flag = project(), tmp_path / "flag"
     given = {"seconds": 20, "flag": str(flag)}
     die(folder, lambda: ran(flag), **given)
-    (pod,) = mine(cluster, tmp_path)
-    assert pod.status.phase == "Running"
+    # The cluster tells it later than the pod's own file does.
+    until(lambda: [pod.status.phase for pod in mine(cluster, tmp_path)] == ["Running"])
 
     manifest = attempts.attempt(folder, arguments=given, try_number=2)
 
