@@ -112,6 +112,7 @@ def test_killing_runs_at_random_points_no_result_is_computed_twice_at_once(tmp_p
         env={**os.environ, "PYTHONPATH": str(ROOT), "FLIGHT_LOGS": str(tmp_path / "logs")},
         capture_output=True,
         text=True,
+        timeout=600,
         check=False,
     )
 

@@ -90,8 +90,7 @@ def flow(
             or f'[engines.here]\ntype = "spark"\nspark_binary = "{spark_submit.path}"\n'
             'master = "local[1]"\n'
         )
-        left, log = run_source(SOURCE.replace("{RESULT}", result), **conf)
-        return left, log
+        return run_source(SOURCE.replace("{RESULT}", result), **conf)
 
     yield go
     program.unlink()

@@ -361,7 +361,7 @@ def failing(tmp_path: Path, store_url: str, configure: Any, run_source: Any) -> 
         )
         assert left.states() == {"slow": "failed"}
         assert not (tmp_path / "started").exists()
-        return str(log)
+        return log
 
     return go
 

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby, islice
 from typing import TypeVar
 
@@ -68,13 +69,9 @@ class _Sweep:
         with claims.condemned(self._store, names):
             until = time.monotonic() + claims.LASTS
             claimed = claims.claimed(self._store, names, self._plan.before)
-
-            def unit(each: tuple[str, list[str]]) -> bool:
-                name, members = each
-                return self._unit(name, members, claimed=claimed, until=until)
-
-            done = list(pool.map(unit, units))
-        return [each for each, went in zip(units, done, strict=True) if not went]
+            delete = partial(self._unit, claimed=claimed, until=until)
+            done = list(pool.map(lambda unit: delete(*unit), units))
+        return [unit for unit, went in zip(units, done, strict=True) if not went]
 
     def _unit(self, name: str, members: list[str], *, claimed: set[str], until: float) -> bool:
         """Delete a unit unless somebody wants it; return False if there was no time for it."""
