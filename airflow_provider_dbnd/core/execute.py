@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import brief, is_reference
@@ -51,6 +51,9 @@ from airflow_provider_dbnd.core.tracebacks import user_traceback
 from airflow_provider_dbnd.core.values import Decoder, Encoder, publish
 from airflow_provider_dbnd.exceptions import DbndError, ParameterError
 
+if TYPE_CHECKING:
+    from airflow_provider_dbnd.core.reuse.flight import Lease
+
 log = logging.getLogger("airflow_provider_dbnd")
 
 
@@ -61,7 +64,8 @@ class TaskSpec:
     ``arguments`` holds resolved values by parameter name; data is in them as references or URIs.
     ``elements`` asks for one artifact an element, since a task is fanned out over the result.
     ``folder`` is where relative output paths start, if not beside the function's file; ``engine``,
-    ``code`` and ``reuse`` go to the manifest as they are.
+    ``code`` and ``reuse`` go to the manifest as they are. ``lease`` keeps other runs from computing
+    the same result.
     """
 
     identity: Identity
@@ -72,6 +76,7 @@ class TaskSpec:
     engine: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
     reuse: Mapping[str, Any] = field(default_factory=dict)
+    lease: Lease | None = None
 
 
 def arguments_of(

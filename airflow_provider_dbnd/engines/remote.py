@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk.bases.decorator import DecoratedOperator
@@ -25,7 +26,9 @@ from airflow_provider_dbnd.core.remote.job import (
     remember,
     send,
 )
+from airflow_provider_dbnd.core.reuse.flight import Lease
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.engines.lease_trigger import LeaseTrigger
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ConfigurationError,
@@ -123,9 +126,20 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         job = recall(spec.store, spec.identity)
         if job is None:
             raise self._error("the record of the job is gone from the store", "Run the task again.")
-        self._sent, self._job = spec, job
-        manifest = self._result_of(spec, job, resume)
+        lease = None if job.lease is None else Lease(spec.store, **job.lease)
+        self._sent, self._job = replace(spec, lease=lease), job
+        with lease.held() if lease is not None else contextlib.nullcontext():
+            manifest = self._result_of(spec, job, resume)
         return self.push_outputs(context, self.finished(context, spec, manifest))
+
+    def defer(self, *, trigger: Any, **kwargs: Any) -> NoReturn:
+        """Leave the worker; where single flight is on, the task stays the one that computes."""
+        assert self._sent is not None
+        assert self._job is not None
+        if self._sent.lease is not None:
+            self._sent.lease.keep()
+            trigger = LeaseTrigger.around(trigger, self._sent, self._job)
+        super().defer(trigger=trigger, **kwargs)
 
     def run_job(self, context: Mapping[str, Any], spec: TaskSpec) -> Manifest:
         """Send the job of *spec*, unless one is out already, and return its manifest."""
@@ -143,6 +157,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
             if isinstance(found, Manifest):
                 return found
             job = found or job
+        job = replace(job, lease=None if spec.lease is None else spec.lease.to_json())
         self._sent, self._job = spec, job
         self.configure(job, spec.store)
         self.sends(spec, job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.settings import Settings, load_settings
@@ -38,7 +39,12 @@ def airflow_settings(folder: str) -> Settings:
 def artifact_store(settings: Settings | None = None) -> ArtifactStore:
     """Return the store of *settings*, or the one Airflow's configuration names."""
     settings = settings or airflow_settings(dags_folder())
-    return _store(settings.store, _Options(settings.storage_options))
+    return store_at(settings.store, settings.storage_options)
+
+
+def store_at(url: str, storage_options: Mapping[str, Any]) -> ArtifactStore:
+    """Return the store at *url*, which may name an Airflow connection."""
+    return _store(url, _Options(storage_options))
 
 
 def dags_folder() -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from local_project import Project
 
 from airflow_provider_dbnd import Reuse, task
+from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.past.fsck import check
 from airflow_provider_dbnd.core.past.history import attempts_of_run
 from airflow_provider_dbnd.core.reuse import flight
@@ -167,9 +168,10 @@ def test_a_result_that_arrives_between_the_last_look_and_the_end_of_the_lease_is
     tmp_path: Path,
 ) -> None:
     store, looks = Project(folder=tmp_path).store, iter([False, True])
-    with flight.holding(store, "d", lambda: False) as to_compute:
+    task_one, task_two = (Identity(pipeline="p", run_id=r, task_id="t") for r in "ab")
+    with flight.holding(store, "d", task_one, lambda: False) as to_compute:
         assert to_compute
-    with flight.holding(store, "d", lambda: next(looks)) as to_compute:
+    with flight.holding(store, "d", task_two, lambda: next(looks)) as to_compute:
         assert not to_compute
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+ENGINES = Path(__file__).parents[1] / "engines"
 DATABASE = "dbnd_celery"
 BROKER = 5  # a Redis database of its own, emptied at the start
 PORT = 18180
@@ -112,6 +113,8 @@ class CeleryTopology:
             "PATH": f"{self.servers.bin}:{os.environ['PATH']}",
             # Compiled files would go into the checkout, which the workers cannot write to.
             "PYTHONDONTWRITEBYTECODE": "1",
+            # The engine that another package brings.
+            "PYTHONPATH": str(ENGINES),
             "AIRFLOW_HOME": str(self.base / "airflow"),
             f"AIRFLOW_CONN_{CONNECTION.upper()}": json.dumps(connection),
             "AIRFLOW__DBND__STORE": self.store,
@@ -180,15 +183,17 @@ class CeleryTopology:
                 time.sleep(0.2)
         self.processes.clear()
 
-    def request(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call the REST API: a POST where there is a *body*, else a GET.
+    def request(
+        self, path: str, body: dict[str, Any] | None = None, method: str | None = None
+    ) -> Any:
+        """Call the REST API: a POST where there is a *body*, else a GET, or what *method* says.
 
         On a busy machine the api-server's first calls take it tens of seconds.
         """
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{PORT}{path}", data=data, headers=headers
+            f"http://127.0.0.1:{PORT}{path}", data=data, headers=headers, method=method
         )
         with urllib.request.urlopen(request, timeout=90) as response:
             return json.load(response)
@@ -198,6 +203,19 @@ class CeleryTopology:
         self._await(f"DAG {dag_id}", 90, lambda: self._has_dag(dag_id))
         run = self.request(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
         return str(run["dag_run_id"])
+
+    def mark_failed(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Mark a task as failed, as somebody does in the UI."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        self.request(path, {"new_state": "failed"}, method="PATCH")
+
+    def wait_for_task(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Wait until a task is in *state*."""
+        self._await(
+            f"{task_id} of {run_id} to be {state}",
+            120,
+            lambda: self.task_instances(dag_id, run_id)[task_id]["state"] == state,
+        )
 
     def wait(self, dag_id: str, run_id: str, *, seconds: float) -> str:
         """Return the state the run ended in."""

@@ -45,6 +45,26 @@ with DAG("own_disks", schedule=None):
     look(write()) >> litter()
 """
 
+SINGLE_FLIGHT = """
+import time
+
+from airflow_provider_dbnd import Reuse, pipeline, task
+
+
+@task(engine="alone", reuse=Reuse(single_flight=True), retries=0)
+def slow(seconds: int = 1) -> int:
+    time.sleep(seconds)
+    return seconds
+
+
+@pipeline
+def single_flight(seconds: int = 1):
+    slow(seconds)
+
+
+dag = single_flight.as_dag()
+"""
+
 
 @pytest.fixture
 def s3(servers: Servers) -> Any:
@@ -91,6 +111,58 @@ def test_flights_mart_is_built_by_both_workers_into_the_bucket(
         assert s3.size(_key(reference["uri"])) == reference["size"]
     mart = _table(s3, f"{bucket}/store/flights_mart/mart/carrier.parquet")
     assert mart["flights"].sum() == FLIGHTS_ON_NEW_YEAR
+
+
+@pytest.fixture(scope="module")
+def single_flight(celery: CeleryTopology, servers: Servers) -> str:
+    """A DAG whose task defers, and of whose runs one computes; its id."""
+    folder = celery.dags / "single_flight"
+    folder.mkdir()
+    s3 = {
+        "AWS_ACCESS_KEY_ID": servers.key,
+        "AWS_SECRET_ACCESS_KEY": servers.secret,
+        "AWS_ENDPOINT_URL": servers.s3,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    env = ", ".join(f"{name} = {json.dumps(value)}" for name, value in s3.items())
+    (folder / "dbnd.toml").write_text(
+        f'[engines.alone]\ntype = "process"\ndeferrable = true\nenv = {{ {env} }}\n'
+    )
+    (folder / "single_flight.py").write_text(SINGLE_FLIGHT)
+    return "single_flight"
+
+
+def test_of_two_runs_whose_tasks_defer_one_computes(
+    celery: CeleryTopology, single_flight: str
+) -> None:
+    runs = [celery.trigger(single_flight, seconds=15) for _ in range(2)]
+
+    for run in runs:
+        assert celery.wait(single_flight, run, seconds=180) == "success", celery.explain(
+            single_flight, run
+        )
+    summaries = [celery.xcoms(single_flight, run, "slow")["dbnd"] for run in runs]
+    (reused,) = [summary["reused"] for summary in summaries if "reused" in summary]
+    assert reused["run_id"] in runs
+    assert reused["saved_seconds"] > 15
+
+
+def test_killing_a_deferred_task_lets_the_run_that_waits_compute(
+    celery: CeleryTopology, single_flight: str
+) -> None:
+    """The triggerer ends the lease, through the connection of the store; it would last ten minutes."""
+    first = celery.trigger(single_flight, seconds=20)
+    celery.wait_for_task(single_flight, first, "slow", "deferred")
+    second = celery.trigger(single_flight, seconds=20)
+    celery.wait_for_task(single_flight, second, "slow", "running")
+
+    celery.mark_failed(single_flight, first, "slow")
+
+    assert celery.wait(single_flight, first, seconds=60) == "failed"
+    assert celery.wait(single_flight, second, seconds=180) == "success", celery.explain(
+        single_flight, second
+    )
+    assert "reused" not in celery.xcoms(single_flight, second, "slow")["dbnd"]
 
 
 def _key(uri: str) -> str:

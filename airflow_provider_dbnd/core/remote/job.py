@@ -90,7 +90,8 @@ class Place:
 class Job:
     """One spec that was sent. ``fingerprint`` tells whether another attempt would send the same.
 
-    ``name`` is what the engine calls the job, once it is known.
+    ``name`` is what the engine calls the job, once it is known; ``lease`` is the one of the task that
+    waits for it, where single flight is on.
     """
 
     spec: str
@@ -100,6 +101,7 @@ class Job:
     fingerprint: str
     options: Mapping[str, Any]
     name: str | None = None
+    lease: Mapping[str, Any] | None = None
 
     def arguments(self) -> list[str]:
         """Return what the program that runs the job is called with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from airflow_provider_dbnd.core.code import fingerprint
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, reuse_result
 from airflow_provider_dbnd.core.manifest import Manifest, read_manifest
-from airflow_provider_dbnd.core.reuse.flight import holding
+from airflow_provider_dbnd.core.reuse.flight import Lease, holding
 from airflow_provider_dbnd.core.reuse.index import Miss, changed_parts, damage, find
 from airflow_provider_dbnd.core.reuse.policy import Reuse, policy_of
 from airflow_provider_dbnd.core.reuse.ticket import (
@@ -134,30 +134,26 @@ class _Attempt:
         if isinstance(found, Manifest):
             return self._reused(found, run)
         self._tell(found)
-        with self._flight() as computes:
-            if not computes:
+        if not self.policy.single_flight:
+            return self._computed(run)
+        with self._flight() as lease:
+            if lease is None:
                 found = self._find()
                 if isinstance(found, Manifest):
                     return self._reused(found, run)
-            return self._computed(run)
+            return self._computed(run, lease)
 
     def _find(self) -> Manifest | Miss:
         return find(self.spec.store, self.ticket, self.policy.ttl, self._scratch)
 
-    @contextlib.contextmanager
-    def _flight(self) -> Iterator[bool]:
-        if not self.policy.single_flight:
-            yield True
-            return
-
+    def _flight(self) -> contextlib.AbstractContextManager[Lease | None]:
         def arrived() -> bool:
             return isinstance(self._find(), Manifest)
 
-        with holding(self.spec.store, self.ticket.key, arrived) as computes:
-            yield computes
+        return holding(self.spec.store, self.ticket.key, self.spec.identity, arrived)
 
-    def _computed(self, run: Run) -> Manifest:
-        return run(self.spec)
+    def _computed(self, run: Run, lease: Lease | None = None) -> Manifest:
+        return run(replace(self.spec, lease=lease))
 
     def _reused(self, found: Manifest, run: Run) -> Manifest:
         where = found.identity

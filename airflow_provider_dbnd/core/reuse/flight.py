@@ -12,61 +12,139 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.reuse.index import REUSE
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
-from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
+from airflow_provider_dbnd.exceptions import (
+    ArtifactCorruptedError,
+    ArtifactNotFoundError,
+    DbndError,
+)
 
 #: Seconds between renewals, after which a lease that was not renewed is over, and between looks at it.
 RENEWAL, OVER, LOOK = 5.0, 30.0, 0.5
 
+#: The first two for a lease without a process: that of a task that waits for its job or for a worker.
+WAITING_RENEWAL, WAITING_OVER = 60.0, 600.0
+
+_State = Mapping[str, Any]
+
 log = logging.getLogger("airflow_provider_dbnd")
 
 
-@contextlib.contextmanager
-def holding(store: ArtifactStore, digest: str, arrived: Callable[[], bool]) -> Iterator[bool]:
-    """Wait until this process may compute the result, or until it *arrived* from another.
+class Lease:
+    """The right to compute a result.
 
-    Gives True to the one that is to compute it.
+    :param holder: a word that no other lease has. :param task: the task instance that has it.
     """
-    holder = secrets.token_hex(8)
-    generation = _acquire(store, digest, holder, arrived)
-    if generation is None:
-        yield False
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        *,
+        digest: str,
+        generation: int,
+        holder: str,
+        task: Sequence[str | int],
+    ) -> None:
+        self._store, self._digest, self._generation = store, digest, generation
+        self._who = {"holder": holder, "task": list(task)}
+        self._kept = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what another process makes this lease of, beside the store."""
+        return {"digest": self._digest, "generation": self._generation, **self._who}
+
+    def created(self) -> bool:
+        """Write the lease for the first time; return False if another one was first."""
+        try:
+            self._put(overwrite=False)
+        except ArtifactCorruptedError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Renew the lease while the context lasts, and end it with it unless it is to be kept."""
+        stop = threading.Event()
+        renewal = threading.Thread(target=self._renew_until, args=(stop,), daemon=True)
+        renewal.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            renewal.join()
+            if self._kept:
+                self.renew_waiting()
+            else:
+                self.end()
+
+    def keep(self) -> None:
+        """Let the lease go on after :meth:`held`: the task waits, and goes on in another process."""
+        self._kept = True
+
+    def renew_waiting(self) -> None:
+        """Renew the lease for the time between two renewals of a task that waits."""
+        self._put(renewed=time.time(), patience=WAITING_OVER)
+
+    def end(self) -> None:
+        """Let others compute the result, if there is none."""
+        self._put(over=True)
+
+    def _renew_until(self, stop: threading.Event) -> None:
+        while not stop.wait(RENEWAL):
+            try:
+                self._put(renewed=time.time())
+            except DbndError as exc:
+                log.warning("the lease of this result was not renewed: %s", exc)
+
+    def _put(self, *, overwrite: bool = True, **changes: Any) -> None:
+        state = {**self._who, "renewed": 0, "over": False, "patience": None, **changes}
+        where = _key(self._digest, self._generation)
+        self._store.put_bytes(where, json.dumps(state).encode(), overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def holding(
+    store: ArtifactStore, digest: str, task: Identity, arrived: Callable[[], bool]
+) -> Iterator[Lease | None]:
+    """Wait until *task* may compute the result, or until it *arrived* from another.
+
+    Gives the lease to the one that is to compute it.
+    """
+    lease = _acquired(store, digest, task, arrived)
+    if lease is None:
+        yield None
         return
-    stop = threading.Event()
-    renewal = threading.Thread(
-        target=_renew, args=(store, digest, generation, holder, stop), daemon=True
-    )
-    renewal.start()
-    try:
+    with lease.held():
         # Between the last look for it and the end of the lease before, it may have.
-        yield not arrived()
-    finally:
-        stop.set()
-        renewal.join()
-        _write(store, digest, generation, holder, over=True)
+        yield None if arrived() else lease
 
 
-def _acquire(
-    store: ArtifactStore, digest: str, holder: str, arrived: Callable[[], bool]
-) -> int | None:
-    seen: tuple[int, str] | None = None
+def _acquired(
+    store: ArtifactStore, digest: str, task: Identity, arrived: Callable[[], bool]
+) -> Lease | None:
+    own: list[str | int] = [task.pipeline, task.run_id, task.task_id, task.map_index]
+    holder = secrets.token_hex(8)
+    seen: tuple[int, _State | None] | None = None
     since, told = time.monotonic(), False
     while not arrived():
         generation, state = _newest(store, digest)
-        if state is None or json.loads(state)["over"]:
-            if _create(store, digest, generation + 1, holder):
-                return generation + 1
-            continue
+        # An earlier try of the same task is over, or there would be no later one.
+        free = state is None or state["over"] or state.get("task") == own
         # Judged by this clock alone: that of another machine may be off.
         if seen != (generation, state):
             seen, since = (generation, state), time.monotonic()
-        elif time.monotonic() - since > OVER:
+        elif state and not free and time.monotonic() - since > (state.get("patience") or OVER):
             log.warning("whoever computed %s died; taking over", digest)
-            if _create(store, digest, generation + 1, holder):
-                return generation + 1
+            free = True
+        if free:
+            lease = Lease(store, digest=digest, generation=generation + 1, holder=holder, task=own)
+            if lease.created():
+                return lease
             continue
         if not told:
             log.info("another run computes the same result; waiting for it")
@@ -75,7 +153,7 @@ def _acquire(
     return None
 
 
-def _newest(store: ArtifactStore, digest: str) -> tuple[int, str | None]:
+def _newest(store: ArtifactStore, digest: str) -> tuple[int, _State | None]:
     generations = [
         int(i.key.rpartition("/")[2].removesuffix(".json")) for i in store.list(_folder(digest))
     ]
@@ -83,40 +161,14 @@ def _newest(store: ArtifactStore, digest: str) -> tuple[int, str | None]:
     if newest < 0:
         return newest, None
     try:
-        return newest, store.get_bytes(_lease(digest, newest)).decode()
+        return newest, json.loads(store.get_bytes(_key(digest, newest)))
     except ArtifactNotFoundError:
         return newest, None
-
-
-def _create(store: ArtifactStore, digest: str, generation: int, holder: str) -> bool:
-    try:
-        store.put_bytes(_lease(digest, generation), _state(holder, 0))
-    except ArtifactCorruptedError:
-        return False  # another one was first
-    return True
-
-
-def _renew(
-    store: ArtifactStore, digest: str, generation: int, holder: str, stop: threading.Event
-) -> None:
-    while not stop.wait(RENEWAL):
-        _write(store, digest, generation, holder)
-
-
-def _write(
-    store: ArtifactStore, digest: str, generation: int, holder: str, *, over: bool = False
-) -> None:
-    state = _state(holder, time.time(), over=over)
-    store.put_bytes(_lease(digest, generation), state, overwrite=True)
-
-
-def _state(holder: str, renewed: float, *, over: bool = False) -> bytes:
-    return json.dumps({"holder": holder, "renewed": renewed, "over": over}).encode()
 
 
 def _folder(digest: str) -> str:
     return key(REUSE, "leases", digest)
 
 
-def _lease(digest: str, generation: int) -> str:
+def _key(digest: str, generation: int) -> str:
     return f"{_folder(digest)}/{generation}.json"
