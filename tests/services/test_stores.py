@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -384,6 +385,27 @@ class TestFaults:
         path = store.fetch(uri, size=size, checksum=bytes_checksum(data), into=str(tmp_path))
 
         assert Path(path).read_bytes() == data
+
+    def test_a_read_is_given_up_after_some_tries(
+        self, store: ArtifactStore, proxy: Faults, tmp_path: Path
+    ) -> None:
+        uri = commit(store, "a.bin", os.urandom(20 * MB))
+        proxy.on("GET .*a.bin", "truncate", 1000)
+
+        with pytest.raises(StoreError, match=r"cannot read s3://.*a.bin: "):
+            store.fetch(uri, size=20 * MB, into=str(tmp_path))
+
+    def test_what_has_arrived_is_not_held_in_memory(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        uri = commit(store, "a.bin", os.urandom(64 * MB))
+
+        tracemalloc.start()
+        store.fetch(uri, size=64 * MB, into=str(tmp_path))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert peak < 16 * MB
 
     def test_a_server_that_stays_away_is_told(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from typing_extensions import override
@@ -34,6 +35,9 @@ DICTIONARIES_KEY = "dbnd.dictionaries"
 #: A row group is read as a whole: a few blocks, so that streams need little memory.
 ROW_GROUP_ROWS = 8 * BLOCK_ROWS
 
+#: Values that are looked at to choose an encoding, and how often each has to come for a dictionary.
+_SAMPLE, _REPEATS = 8192, 16
+
 
 class ParquetFormat(TabularFormat):
     """Compressed columns, read in part where only some are wanted."""
@@ -49,15 +53,15 @@ class ParquetFormat(TabularFormat):
         import pyarrow.parquet as pq
 
         _check_types(outgoing.schema)
+        first = next(outgoing.batches)
         settings: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
-        settings |= _encodings(outgoing.schema)
-        settings |= options
+        settings |= {**_encodings(first), **_pages(), **options}
         group_rows = settings.pop("row_group_size", ROW_GROUP_ROWS)
         fingerprinter = Fingerprinter(outgoing.schema)
         try:
             schema = _parquet_schema(outgoing.schema)
             with pq.ParquetWriter(path, schema, write_page_checksum=True, **settings) as writer:
-                for batch in outgoing.batches:
+                for batch in chain([first], outgoing.batches):
                     _check_fixed_lists(batch)
                     fingerprinter.add(batch)
                     table = pa.Table.from_batches([batch]).cast(schema)
@@ -224,23 +228,56 @@ def _check_types(schema: Any) -> None:
             )
 
 
-def _encodings(schema: Any) -> dict[str, Any]:
-    """Choose encodings by type: parquet's default tries a dictionary on every column.
+def _encodings(batch: Any) -> dict[str, Any]:
+    """Choose encodings by type and by a sample: parquet's default tries a dictionary on every column.
 
-    That is a quarter of the time for columns of numbers, and differences of whole numbers and times
-    come out smaller.
+    That is a quarter of the time for columns of numbers, and pays only where few values come again
+    and again. Differences of other whole numbers and times come out smaller.
     """
+    if any(canonical.is_nested(field.type) for field in batch.schema):
+        return {}  # their leaves have paths of their own
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    plain = {n for n, c in columns.items() if _is_number(c.type) and not _repeats(c)}
+    return {
+        "use_dictionary": [name for name in columns if name not in plain],
+        "column_encoding": {
+            name: "DELTA_BINARY_PACKED" for name in plain if not _is_float(columns[name].type)
+        },
+    }
+
+
+def _is_number(type_: Any) -> bool:
     from pyarrow import types
 
-    if any(canonical.is_nested(field.type) for field in schema):
-        return {}  # their leaves have paths of their own
     numbers = (types.is_integer, types.is_timestamp, types.is_date, types.is_time)
-    deltas = [f.name for f in schema if any(is_(f.type) for is_ in numbers)]
-    plain = {f.name for f in schema if types.is_floating(f.type)} | set(deltas)
-    return {
-        "use_dictionary": [f.name for f in schema if f.name not in plain],
-        "column_encoding": dict.fromkeys(deltas, "DELTA_BINARY_PACKED"),
-    }
+    return _is_float(type_) or any(is_(type_) for is_ in numbers)
+
+
+def _is_float(type_: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_floating(type_))
+
+
+def _repeats(column: Any) -> bool:
+    """Tell from a sample of all of a column whether it has few distinct values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    step = max(len(column) // _SAMPLE, 1)
+    sample = column.take(pa.array(range(0, len(column), step), pa.int64()))
+    return bool(pc.count_distinct(sample).as_py() * _REPEATS <= len(sample))
+
+
+def _pages() -> dict[str, Any]:
+    """Return the settings of pages: 20,000 rows, pyarrow's limit, compress less well and slower."""
+    import inspect
+
+    import pyarrow.parquet as pq
+
+    # pyarrow 23 brought the limit, and the setting.
+    known = inspect.signature(pq.ParquetWriter.__init__).parameters
+    return {"max_rows_per_page": BLOCK_ROWS} if "max_rows_per_page" in known else {}
 
 
 def _parquet_schema(schema: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import io
 import os
 import secrets
@@ -259,10 +260,13 @@ def _ranges(size: int) -> Iterator[tuple[int, int]]:
 
 
 async def _download_ranges(fs: Any, path: str, fd: int, size: int) -> int:
-    free = asyncio.Semaphore(CONCURRENCY)
+    free, is_s3 = asyncio.Semaphore(CONCURRENCY), protocol_of(fs) == "s3"
 
     async def fetch(start: int, end: int) -> int:
         async with free:
+            if is_s3:
+                write = functools.partial(_write_at, fd)
+                return await transfer_s3.download(fs, path, start, end, write)
             data = await fs._cat_file(path, start=start, end=end)
             return await asyncio.to_thread(_write_at, fd, data, start)
 

@@ -1,7 +1,8 @@
-"""Multipart upload to S3 with every part's checksum verified by the store.
+"""Parts of an object to and from S3.
 
 s3fs's own upload sends parts in batches that wait for their slowest, and leaves the checksum of
-the whole object for the store to work out.
+the whole object for the store to work out; here the store verifies every part's. Its own download of
+a range holds all of it in memory, twice; here what has arrived is written at once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any
+
+_CHUNK = 2**18
 
 
 async def upload(
@@ -56,6 +60,33 @@ async def _upload_parts(
 
         offsets = range(0, os.path.getsize(local), part)
         return await gather([send(number, offset) for number, offset in enumerate(offsets, 1)])
+
+
+async def download(
+    fs: Any, path: str, start: int, end: int, write: Callable[[bytes, int], object]
+) -> int:
+    """Give the bytes of *path* from *start* to *end* to *write*, each piece with its offset.
+
+    Returns how many there were. After an error on the way the range is read again, as s3fs does.
+    """
+    from s3fs import core
+
+    bucket, key, version = fs.split_path(path)
+    target = {"Bucket": bucket, "Key": key, **({"VersionId": version} if version else {})}
+    for attempt in range(fs.retries):
+        answer = await fs._call_s3("get_object", **target, Range=f"bytes={start}-{end - 1}")
+        offset = start
+        try:
+            with contextlib.closing(answer["Body"]) as body:
+                while piece := await body.read(_CHUNK):
+                    write(piece, offset)
+                    offset += len(piece)
+            break
+        except core.S3_RETRYABLE_ERRORS:
+            if attempt + 1 == fs.retries:
+                raise
+            await asyncio.sleep(min(0.1 * 1.7**attempt, 15))
+    return offset - start
 
 
 async def gather(coroutines: list[Any]) -> list[Any]:
