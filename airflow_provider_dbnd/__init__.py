@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_dbnd.core.artifacts import Artifact
     from airflow_provider_dbnd.core.attempt import log_duration, log_metric, log_metrics
+    from airflow_provider_dbnd.core.gc.sweep import clean_up
     from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, output, parameter
+    from airflow_provider_dbnd.core.past.fsck import check_store
     from airflow_provider_dbnd.core.past.lookup import load
     from airflow_provider_dbnd.core.past.runs import Run, latest_successful
     from airflow_provider_dbnd.core.reuse.policy import Reuse
@@ -24,6 +26,8 @@ __all__ = [
     "Artifact",
     "Reuse",
     "Run",
+    "check_store",
+    "clean_up",
     "latest_successful",
     "load",
     "log_duration",
@@ -43,6 +47,8 @@ _HOMES = {
     "Artifact": "core.artifacts",
     "Reuse": "core.reuse.policy",
     "Run": "core.past.runs",
+    "check_store": "core.past.fsck",
+    "clean_up": "core.gc.sweep",
     "latest_successful": "core.past.runs",
     "load": "core.past.lookup",
     "log_duration": "core.attempt",

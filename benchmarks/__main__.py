@@ -6,6 +6,7 @@ python -m benchmarks [--only NAME] [--size MB] [--rounds N] [--json FILE] [--ful
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import json
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import airflow_provider_dbnd
 from benchmarks.options import Options
 from benchmarks.table import Row, markdown
 
@@ -43,6 +45,8 @@ def main() -> int:
     args = parser.parse_args()
     size = int(args.size) if args.size == int(args.size) else args.size
     options = Options(size=size, rounds=args.rounds, full=args.full)
+    # As an installation has them: where PYTHONDONTWRITEBYTECODE is set, each process would compile them.
+    compileall.compile_dir(str(Path(airflow_provider_dbnd.__file__).parent), quiet=1)
     rows = list(_measured(args.only or SUBJECTS, options))
     print(markdown(rows))
     if args.json:

@@ -13,27 +13,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import airflow_provider_dbnd as dbnd
 from airflow_provider_dbnd import log_metrics, pipeline, task
-from airflow_provider_dbnd.core.attempt import current_attempt
-from airflow_provider_dbnd.core.gc import Policy, collect
-from airflow_provider_dbnd.core.past import fsck
-from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 log = logging.getLogger(__name__)
 
 
-def _store() -> ArtifactStore:
-    """Return the store that this very task writes to."""
-    attempt = current_attempt()
-    assert attempt is not None
-    assert attempt.store is not None
-    return attempt.store
-
-
 @task
 def clean(keep_days: float, keep_last: int, delete: bool) -> dict[str, Any]:
-    policy = Policy(keep_days=keep_days, keep_last=keep_last)
-    report = collect(_store(), policy, delete=delete)
+    report = dbnd.clean_up(keep_days=keep_days, keep_last=keep_last, delete=delete)
     for (pipeline_name, task_name), goes in sorted(report.dead.items()):
         log.info("%s/%s: %d objects, %d bytes", pipeline_name, task_name, goes.objects, goes.bytes)
     log_metrics({"dead_runs": report.runs_dead, **report.total.to_json()})
@@ -42,7 +30,7 @@ def clean(keep_days: float, keep_last: int, delete: bool) -> dict[str, Any]:
 
 @task
 def check(cleaned: dict[str, Any]) -> int:
-    found = list(fsck.check(_store()))
+    found = dbnd.check_store()
     problems = [each for each in found if each.level == "problem"]
     if problems:
         raise RuntimeError(f"{len(problems)} problems after {cleaned}; the first: {problems[0]}")

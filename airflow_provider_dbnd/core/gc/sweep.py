@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import os
 import tempfile
@@ -16,6 +17,7 @@ from typing import TypeVar
 from airflow_provider_dbnd.core.gc.plan import Plan, made_plan
 from airflow_provider_dbnd.core.gc.policy import Policy
 from airflow_provider_dbnd.core.gc.report import Report
+from airflow_provider_dbnd.core.past.lookup import open_store
 from airflow_provider_dbnd.core.remote.travel import INPUTS
 from airflow_provider_dbnd.core.storage import claims
 from airflow_provider_dbnd.core.storage.errors import store_errors
@@ -30,6 +32,32 @@ _BATCH = 500
 _AT_ONCE = 16
 
 log = logging.getLogger("airflow_provider_dbnd")
+
+
+def clean_up(
+    *,
+    keep_last: int | None = None,
+    keep_days: float | None = None,
+    grace: dt.timedelta | str = dt.timedelta(days=1),
+    delete: bool = False,
+    store: ArtifactStore | str | None = None,
+) -> Report:
+    """Find what old runs left and nothing needs any more; delete it if *delete* says so.
+
+    A run stays if one of the rules keeps it, a tag is on one of its versions, or it is under way.
+    Without a rule all runs stay. ``dbnd gc`` does the same.
+
+    :param keep_last: as many runs of each pipeline, the last written.
+    :param keep_days: runs that wrote something in the last days.
+    :param grace: nothing younger is deleted; as a timedelta or text such as ``"1d"``, an hour or more.
+    :param store: URL; by default the store of the running task, of ``DBND_STORE`` or ``dbnd.toml``.
+    :raises ConfigurationError: for a rule that makes no sense.
+
+    >>> clean_up(keep_last=3, store="memory://clean-up-of-nothing").total
+    Tally(objects=0, bytes=0)
+    """
+    policy = Policy.of({"grace": grace}, keep_last=keep_last, keep_days=keep_days)
+    return collect(open_store(store), policy, delete=delete)
 
 
 def collect(store: ArtifactStore, policy: Policy, *, delete: bool = False) -> Report:

@@ -21,6 +21,7 @@ from airflow_provider_dbnd.core.gc.spool import Among, Spool
 from airflow_provider_dbnd.core.gc.sweep import old_staging
 from airflow_provider_dbnd.core.manifest import RUNS, Manifest, read_manifest
 from airflow_provider_dbnd.core.past.history import entries
+from airflow_provider_dbnd.core.past.lookup import open_store
 from airflow_provider_dbnd.core.past.tags import Promotion, promotions, tags
 from airflow_provider_dbnd.core.references import key_of, references
 from airflow_provider_dbnd.core.remote.job import JOBS, SPECS
@@ -51,6 +52,20 @@ class Finding:
     text: str
     remedy: str
     size: int = 0
+
+
+def check_store(store: ArtifactStore | str | None = None, *, full: bool = False) -> list[Finding]:
+    """Return what is wrong in a store, then what lies about; ``dbnd fsck`` does the same.
+
+    A finding's ``level`` is ``problem`` where a promise is not kept, else ``note``.
+
+    :param store: URL; by default the store of the running task, of ``DBND_STORE`` or ``dbnd.toml``.
+    :param full: read all objects and compare checksums, not only sizes.
+
+    >>> check_store("memory://a-store-of-nothing")
+    []
+    """
+    return list(check(open_store(store), full=full))
 
 
 def check(store: ArtifactStore, *, full: bool = False) -> Iterator[Finding]:
