@@ -47,19 +47,20 @@ with DAG("own_disks", schedule=None):
 
 SINGLE_FLIGHT = """
 import time
+from typing import Annotated
 
-from airflow_provider_dbnd import Reuse, pipeline, task
+from airflow_provider_dbnd import Reuse, parameter, pipeline, task
 
 
 @task(engine="alone", reuse=Reuse(single_flight=True), retries=0)
-def slow(seconds: int = 1) -> int:
+def slow(wanted: str, seconds: Annotated[int, parameter(significant=False)]) -> str:
     time.sleep(seconds)
-    return seconds
+    return wanted
 
 
 @pipeline
-def single_flight(seconds: int = 1):
-    slow(seconds)
+def single_flight(wanted: str = "", seconds: int = 1):
+    slow(wanted, seconds)
 
 
 dag = single_flight.as_dag()
@@ -135,7 +136,7 @@ def single_flight(celery: CeleryTopology, servers: Servers) -> str:
 def test_of_two_runs_whose_tasks_defer_one_computes(
     celery: CeleryTopology, single_flight: str
 ) -> None:
-    runs = [celery.trigger(single_flight, seconds=15) for _ in range(2)]
+    runs = [celery.trigger(single_flight, wanted="once", seconds=15) for _ in range(2)]
 
     for run in runs:
         assert celery.wait(single_flight, run, seconds=180) == "success", celery.explain(
@@ -151,9 +152,9 @@ def test_killing_a_deferred_task_lets_the_run_that_waits_compute(
     celery: CeleryTopology, single_flight: str
 ) -> None:
     """The triggerer ends the lease, through the connection of the store; it would last ten minutes."""
-    first = celery.trigger(single_flight, seconds=20)
+    first = celery.trigger(single_flight, wanted="again", seconds=600)
     celery.wait_for_task(single_flight, first, "slow", "deferred")
-    second = celery.trigger(single_flight, seconds=20)
+    second = celery.trigger(single_flight, wanted="again", seconds=1)
     celery.wait_for_task(single_flight, second, "slow", "running")
 
     celery.mark_failed(single_flight, first, "slow")
