@@ -11,8 +11,6 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_dbnd.core.execute import TaskSpec
-from airflow_provider_dbnd.core.remote.job import Job
 from airflow_provider_dbnd.core.reuse import flight
 from airflow_provider_dbnd.core.reuse.flight import Lease
 from airflow_provider_dbnd.exceptions import DbndError
@@ -32,12 +30,13 @@ class LeaseTrigger(BaseTrigger):
         self._other: BaseTrigger = pkgutil.resolve_name(waits_as)(**kwargs)
 
     @classmethod
-    def around(cls, trigger: BaseTrigger, sent: TaskSpec, job: Job) -> LeaseTrigger:
-        """Return the trigger for a task that *sent* a *job* and waits for it by another *trigger*."""
+    def around(
+        cls, trigger: BaseTrigger, lease: Lease, store: str, storage_options: Mapping[str, Any]
+    ) -> LeaseTrigger:
+        """Return the trigger for a task that holds *lease*, in *store*, and waits by another *trigger*."""
         waits_as, arguments = trigger.serialize()
-        # Airflow shows the arguments of a trigger: what is secret stays out, as it does of the job.
-        lease = {"store": sent.store.url, "storage_options": job.options, **(job.lease or {})}
-        return cls(waits_as=waits_as, lease=lease, **arguments)
+        given = {"store": store, "storage_options": storage_options, **lease.to_json()}
+        return cls(waits_as=waits_as, lease=given, **arguments)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what another process makes the trigger of."""

@@ -136,9 +136,12 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         """Leave the worker; where single flight is on, the task stays the one that computes."""
         assert self._sent is not None
         assert self._job is not None
-        if self._sent.lease is not None:
-            self._sent.lease.keep()
-            trigger = LeaseTrigger.around(trigger, self._sent, self._job)
+        lease = self._sent.lease
+        if lease is not None:
+            lease.keep()
+            # Airflow shows the arguments of a trigger: what is secret stays out, as it does of the job.
+            options = self._job.options
+            trigger = LeaseTrigger.around(trigger, lease, self._sent.store.url, options)
         super().defer(trigger=trigger, **kwargs)
 
     def run_job(self, context: Mapping[str, Any], spec: TaskSpec) -> Manifest:

@@ -149,11 +149,8 @@ class Waiting:
         assert self.lease.created()
         with self.lease.held():
             self.lease.keep()
-        trigger = LeaseTrigger(
-            waits_as="process_engine.ProcessTrigger",
-            lease={"store": self.store.url, "storage_options": {}, **self.lease.to_json()},
-            pid=self.process.pid,
-        )
+        other = ProcessTrigger(pid=self.process.pid)
+        trigger = LeaseTrigger.around(other, self.lease, self.store.url, {})
         # As the triggerer makes it.
         class_path, arguments = trigger.serialize()
         assert class_path == "airflow_provider_dbnd.engines.lease_trigger.LeaseTrigger"

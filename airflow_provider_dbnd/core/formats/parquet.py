@@ -7,6 +7,7 @@ ones), so these are stored beside the fingerprint in the file's metadata.
 from __future__ import annotations
 
 import base64
+import functools
 import os
 from collections.abc import Mapping
 from itertools import chain
@@ -269,6 +270,7 @@ def _repeats(column: Any) -> bool:
     return bool(pc.count_distinct(sample).as_py() * _REPEATS <= len(sample))
 
 
+@functools.cache
 def _pages() -> dict[str, Any]:
     """Return the settings of pages: 20,000 rows, pyarrow's limit, compress less well and slower."""
     import inspect

@@ -38,25 +38,25 @@ def clean_up(
     *,
     keep_last: int | None = None,
     keep_days: float | None = None,
-    grace: dt.timedelta | str = dt.timedelta(days=1),
+    grace: dt.timedelta | str | None = None,
     delete: bool = False,
     store: ArtifactStore | str | None = None,
 ) -> Report:
     """Find what old runs left and nothing needs any more; delete it if *delete* says so.
 
     A run stays if one of the rules keeps it, a tag is on one of its versions, or it is under way.
-    Without a rule all runs stay. ``dbnd gc`` does the same.
+    Without a rule all runs stay. ``dbnd gc`` does the same, and reads table ``[gc]`` for the rules.
 
     :param keep_last: as many runs of each pipeline, the last written.
     :param keep_days: runs that wrote something in the last days.
-    :param grace: nothing younger is deleted; as a timedelta or text such as ``"1d"``, an hour or more.
+    :param grace: nothing younger is deleted; as a timedelta or text, an hour or more, by default ``"1d"``.
     :param store: URL; by default the store of the running task, of ``DBND_STORE`` or ``dbnd.toml``.
     :raises ConfigurationError: for a rule that makes no sense.
 
     >>> clean_up(keep_last=3, store="memory://clean-up-of-nothing").total
     Tally(objects=0, bytes=0)
     """
-    policy = Policy.of({"grace": grace}, keep_last=keep_last, keep_days=keep_days)
+    policy = Policy.of({}, keep_last=keep_last, keep_days=keep_days, grace=grace)
     return collect(open_store(store), policy, delete=delete)
 
 

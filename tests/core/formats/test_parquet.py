@@ -92,7 +92,8 @@ def test_columns_of_few_and_of_many_values_come_back(
 ) -> None:
     integers = {2: pa.uint16(), 4: pa.int32(), 8: pa.int64()}[type_.bit_width // 8]
     unit = 86_400_000 if type_ == pa.date64() else 1
-    numbers = pa.array([None if n % 10 == 9 else n % distinct * unit for n in range(500 * distinct)], integers)  # fmt: skip
+    values = [None if n % 10 == 9 else n % distinct * unit for n in range(500 * distinct)]
+    numbers = pa.array(values, integers)
     table = pa.table({"x": numbers.view(type_) if distinct else pa.array([None] * 9, type_)})
 
     write("parquet", table, tmp_path / "f")
