@@ -7,7 +7,6 @@ import io
 import os
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -226,27 +225,45 @@ class TestRefused:
 
 
 class TestFilesThatComeAndGo:
-    def test_files_that_vanish_while_they_are_read_are_left_out(
-        self, store: ArtifactStore, project: Path
+    def test_a_file_that_vanishes_while_it_is_read_is_left_out(
+        self, store: ArtifactStore, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        over = threading.Event()
+        read = project_files.read_all
+        temporary = [project / f"temporary{number}~" for number in range(2)]
+        for path in temporary:
+            path.write_text("x")
 
-        def edit() -> None:
-            while not over.is_set():
-                for number in range(40):
-                    (project / f"temporary{number}~").write_text("x")
-                for number in range(40):
-                    (project / f"temporary{number}~").unlink()
-                time.sleep(0.02)
+        def read_late(paths: Any) -> Any:
+            if temporary:
+                temporary.pop().unlink()
+            return read(paths)
 
-        editor = threading.Thread(target=edit)
-        editor.start()
-        try:
-            for _ in range(20):
-                assert travelling(store, project) >= set(FILES)
-        finally:
-            over.set()
-            editor.join()
+        monkeypatch.setattr(project_files, "read_all", read_late)
+
+        assert travelling(store, project) == set(FILES)
+
+    def test_a_file_that_is_away_for_a_moment_travels(
+        self, store: ArtifactStore, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read = project_files.read_all
+        flow = project / "flow.py"
+        code = flow.read_text()
+
+        def read_late(paths: Any) -> Any:
+            if not pauses:
+                flow.unlink()
+            return read(paths)
+
+        def sleep(seconds: float) -> None:
+            if seconds:
+                pauses.append(seconds)
+                flow.write_text(code)
+
+        pauses: list[float] = []
+        monkeypatch.setattr(project_files, "read_all", read_late)
+        monkeypatch.setattr(time, "sleep", sleep)
+
+        assert travelling(store, project) == set(FILES)
 
     def test_a_project_that_never_holds_still_is_refused(
         self, store: ArtifactStore, project: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ _KEYS = ("exclude", "max_mb", "record")
 _MAX_MB = 50
 #: The settings stay here: the job needs none of them, and they may hold secrets.
 _NEVER = ("__pycache__", "node_modules", "*.pyc", "*.pyo", "*.egg-info", FILE_NAME)
-_ATTEMPTS = 5
+#: Seconds before the files are listed again: git takes a second or two to switch a large branch.
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class ProjectFiles:
@@ -34,7 +36,8 @@ class ProjectFiles:
 
     def contents(self) -> dict[str, bytes]:
         """Read the files. Editors and git take some away for a moment: then all are listed again."""
-        for _ in range(_ATTEMPTS):
+        for pause in (0, *_PAUSES):
+            time.sleep(pause)
             try:
                 files = dict(self._files())
                 self._check(files)
