@@ -102,7 +102,10 @@ class ParquetFormat(TabularFormat):
 
         fingerprint = None
         try:
-            reader = pq.ParquetFile(file, page_checksum_verification=True)
+            # Else the reader keeps all compressed bytes. Only artifacts are mapped: nothing writes over
+            # them, and a file that is cut short under a map kills the process.
+            mapped = checksum is not None
+            reader = pq.ParquetFile(file, memory_map=mapped, page_checksum_verification=True)
             metadata = reader.metadata.metadata or {}
             if FINGERPRINT_KEY.encode() in metadata:
                 fingerprint = Fingerprint.from_bytes(metadata[FINGERPRINT_KEY.encode()])

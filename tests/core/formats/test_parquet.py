@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 from contract import read, write
 from table_contract import TableContract
 
+from airflow_provider_dbnd.core.formats.parquet import ParquetFormat
 from airflow_provider_dbnd.exceptions import FormatError
 
 OLD_PYARROW = int(pa.__version__.partition(".")[0]) < 26
@@ -99,6 +101,68 @@ def test_columns_of_few_and_of_many_values_come_back(
     write("parquet", table, tmp_path / "f")
 
     assert read("parquet", tmp_path / "f", pa.Table).equals(table)
+
+
+ROWS = 3000
+GAPS = [None if n % 1000 in (3, 4) or 1100 < n < 1300 else n for n in range(1, ROWS + 1)]
+COLUMNS = {
+    "integers": pa.array(range(ROWS)),
+    "bytes": pa.array(GAPS, pa.int64()).cast(pa.int8(), safe=False),
+    "floats": pa.array(GAPS, pa.float64()),
+    "halves": pa.array([n % 100 for n in range(ROWS)], pa.float16()),
+    "times": pa.array(GAPS, pa.timestamp("us", "Europe/Vienna")),
+    "days": pa.array([n and n % 20_000 for n in GAPS], pa.date32()),
+    "late": pa.array([None] * 2999 + [1], pa.int16()),
+    "nothing": pa.array([None] * ROWS, pa.int32()),
+    "flags": pa.array([n and n % 3 == 1 for n in GAPS], pa.bool_()),
+    "decimals": pa.array(GAPS, pa.decimal128(9, 2)),
+    "text": pa.array([n and f"ü{n}" for n in GAPS]),
+    "lists": pa.array([n and [n, None] for n in GAPS]),
+    "categories": pa.array([n and f"kind {n % 5}" for n in GAPS]).dictionary_encode(),
+    "nulls": pa.nulls(ROWS),
+}
+
+
+@pytest.mark.parametrize("size", [7, 8, 1001, 2999, 3000])
+def test_row_groups_of_any_size_come_back_together(size: int, tmp_path: Path) -> None:
+    table = pa.table(COLUMNS)
+    write("parquet", table, tmp_path / "f", row_group_size=size)
+
+    assert pq.ParquetFile(tmp_path / "f").metadata.num_row_groups == -(-ROWS // size)
+    found = read("parquet", tmp_path / "f", pa.Table)
+    found.validate(full=True)
+    assert found.equals(table)
+    assert read("parquet", tmp_path / "f", pa.Table, columns=["days", "text"], rows=(5, 2500)).equals(
+        table.select(["days", "text"]).slice(5, 2495)
+    )
+
+
+def test_empty_row_groups_of_others_are_read(tmp_path: Path) -> None:
+    table = pa.table({"x": [1, 2, None], "y": ["a", None, "c"]})
+    none = table.slice(0, 0)
+    with pq.ParquetWriter(tmp_path / "f", table.schema) as writer:
+        for part in (table, none, table.slice(1)):
+            writer.write_table(part)
+    with pq.ParquetWriter(tmp_path / "g", table.schema) as writer:
+        for part in (none, none):
+            writer.write_table(part)
+
+    assert read("parquet", tmp_path / "f", pa.Table).equals(pa.concat_tables([table, table.slice(1)]))
+    assert read("parquet", tmp_path / "g", pa.Table).equals(none)
+
+
+def test_compressed_bytes_of_an_artifact_take_no_memory_beside_its_table(tmp_path: Path) -> None:
+    table = pa.table({f"x{i}": np.random.default_rng(i).random(200_000) for i in range(4)})
+    written = write("parquet", table, tmp_path / "f", row_group_size=50_000)
+    before = pa.total_allocated_bytes()
+
+    stored = ParquetFormat().open(
+        str(tmp_path / "f"), checksum=written.checksum, digest=written.digest
+    )
+    loaded = stored.load()
+
+    assert pa.total_allocated_bytes() - before < 1.1 * table.nbytes
+    assert loaded.table.equals(table)
 
 
 def test_nested_categories_are_refused(tmp_path: Path) -> None:
