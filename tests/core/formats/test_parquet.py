@@ -132,9 +132,9 @@ def test_row_groups_of_any_size_come_back_together(size: int, tmp_path: Path) ->
     found = read("parquet", tmp_path / "f", pa.Table)
     found.validate(full=True)
     assert found.equals(table)
-    assert read("parquet", tmp_path / "f", pa.Table, columns=["days", "text"], rows=(5, 2500)).equals(
-        table.select(["days", "text"]).slice(5, 2495)
-    )
+    assert read(
+        "parquet", tmp_path / "f", pa.Table, columns=["days", "text"], rows=(5, 2500)
+    ).equals(table.select(["days", "text"]).slice(5, 2495))
 
 
 def test_empty_row_groups_of_others_are_read(tmp_path: Path) -> None:
@@ -147,7 +147,9 @@ def test_empty_row_groups_of_others_are_read(tmp_path: Path) -> None:
         for part in (none, none):
             writer.write_table(part)
 
-    assert read("parquet", tmp_path / "f", pa.Table).equals(pa.concat_tables([table, table.slice(1)]))
+    assert read("parquet", tmp_path / "f", pa.Table).equals(
+        pa.concat_tables([table, table.slice(1)])
+    )
     assert read("parquet", tmp_path / "g", pa.Table).equals(none)
 
 
