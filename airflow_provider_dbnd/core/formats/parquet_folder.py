@@ -76,12 +76,12 @@ def open_folder(path: str) -> ParquetFolder:
 
 
 def opened(path: str) -> Any:
-    """Return pyarrow's reader of one part."""
+    """Return pyarrow's reader of one part: mapped, as it would keep all compressed bytes otherwise."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise corrupted(path, "a parquet file", str(error)) from error
 

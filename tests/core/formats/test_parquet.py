@@ -11,6 +11,7 @@ from contract import read, write
 from table_contract import TableContract
 
 from airflow_provider_dbnd.core.formats.parquet import ParquetFormat
+from airflow_provider_dbnd.core.formats.parquet_folder import opened
 from airflow_provider_dbnd.exceptions import FormatError
 
 OLD_PYARROW = int(pa.__version__.partition(".")[0]) < 26
@@ -165,6 +166,18 @@ def test_compressed_bytes_of_an_artifact_take_no_memory_beside_its_table(tmp_pat
 
     assert pa.total_allocated_bytes() - before < 1.1 * table.nbytes
     assert loaded.table.equals(table)
+
+
+def test_compressed_bytes_of_a_part_of_a_folder_take_no_memory_either(tmp_path: Path) -> None:
+    table = pa.table({f"x{i}": np.random.default_rng(i).random(200_000) for i in range(4)})
+    pq.write_table(table, tmp_path / "f", row_group_size=50_000)
+    before = pa.total_allocated_bytes()
+
+    part = opened(str(tmp_path / "f"))
+    found = part.read()
+
+    assert pa.total_allocated_bytes() - before < 1.1 * table.nbytes
+    assert found.equals(table)
 
 
 def test_nested_categories_are_refused(tmp_path: Path) -> None:
