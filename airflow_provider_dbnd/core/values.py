@@ -101,11 +101,16 @@ class Encoder:
         if isinstance(value, Path):
             ending = value.suffix.lstrip(".") or ending
         with self.store.staging(f".{ending}") as staged:
-            written = format_.write(
-                value, staged, options=declaration.save_options, type_=annotation
-            )
+            if self.store.takes_parts and isinstance(format_, formats.Drafts):
+                draft = format_.draft(value, options=declaration.save_options)
+                written, uri = self._send(draft, staged, name, ending)
+            else:
+                written = format_.write(
+                    value, staged, options=declaration.save_options, type_=annotation
+                )
+                uri = None
             size = os.path.getsize(staged)
-            uri = self.store.commit(
+            uri = uri or self.store.commit(
                 staged,
                 self._key(name, written, ending, size),
                 checksum=written.checksum,
@@ -121,6 +126,22 @@ class Encoder:
             rows=written.rows,
             schema=written.schema,
         )
+
+    def _send(
+        self, draft: formats.Draft, staged: str, name: str, ending: str
+    ) -> tuple[formats.Written, str | None]:
+        """Write a file and send it meanwhile, where its name is known before all of its bytes are.
+
+        Returns what was written, and its URI if it is in the store.
+        """
+        if draft.stem is None:
+            return draft.write(staged, lambda _size: None), None
+        where = key(self.pipeline, self.task_id, name, f"{draft.stem}.{ending}")
+        with self.store.sending(staged, where) as sending:
+            written = draft.write(staged, sending.grown)
+        if sending.done or (sending.tried and self.store.has_end(where, staged, written.tail)):
+            return written, self.store.uri(where)
+        return written, None  # too small, or another file of these data has the name
 
     def _save_spark_frame(
         self, frame: Any, name: str, declaration: Output, format_: str, ending: str

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from airflow_provider_dbnd.core.formats.annotations import data_type, type_name
-from airflow_provider_dbnd.core.formats.base import ALLOW_PICKLE, Format, Written
+from airflow_provider_dbnd.core.formats.base import ALLOW_PICKLE, Draft, Drafts, Format, Written
 from airflow_provider_dbnd.core.formats.containers import is_spark_frame
 from airflow_provider_dbnd.core.formats.conversion import can_convert, convert_in_memory
 from airflow_provider_dbnd.core.formats.many import read_many
@@ -27,6 +27,8 @@ from airflow_provider_dbnd.core.formats.registry import (
 __all__ = [
     "ALLOW_PICKLE",
     "PICKLES",
+    "Draft",
+    "Drafts",
     "Format",
     "FormatRow",
     "Written",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,13 +18,15 @@ class Written:
     """What a reference says about a file just written.
 
     ``checksum`` is "blake3:<hex>" of the file's bytes, or in a scheme of the format's own, which
-    the format then verifies itself when it reads.
+    the format then verifies itself when it reads. ``tail`` is how many bytes at the end of the file
+    cover all others, where some do.
     """
 
     digest: str
     checksum: str
     rows: int | None = None
     schema: tuple[tuple[str, str], ...] | None = None
+    tail: int = 0
 
 
 @runtime_checkable
@@ -51,6 +53,26 @@ class Format(Protocol):
         digest: str | None = None,
     ) -> Any:
         """Read the local file *path* as *type_*, verifying what *checksum* and *digest* promise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """A file that is about to be written.
+
+    ``stem`` names its data and the form that is stored, where they are known before. ``write`` makes
+    the file, and tells how many of its bytes are there that will not change any more.
+    """
+
+    stem: str | None
+    write: Callable[[str, Callable[[int], None]], Written]
+
+
+@runtime_checkable
+class Drafts(Format, Protocol):
+    """A format that has its files named, and sent, before all of their bytes are there."""
+
+    def draft(self, value: Any, *, options: Mapping[str, Any]) -> Draft:
+        """Prepare to write *value*; a stream has begun then."""
 
 
 def file_written(path: str, digest: str) -> Written:

@@ -18,11 +18,12 @@ class Outgoing:
     """A table on its way to a file.
 
     Each batch but the last holds a whole number of blocks. ``extras`` is what the Arrow schema does
-    not say, keyed by engine.
+    not say, keyed by engine. ``whole`` is all of it, where that is in memory in one piece.
     """
 
     schema: Any
     batches: Iterator[Any]
+    whole: Any = None
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -36,7 +37,9 @@ class Outgoing:
                 batches=blocks(iter(batches), table.schema),
                 extras=extras or {},
             )
-        return cls(schema=table.schema, batches=iter(batches), extras=extras or {})
+        return cls(
+            schema=table.schema, batches=iter(batches), whole=batches[0], extras=extras or {}
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

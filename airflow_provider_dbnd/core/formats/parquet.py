@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from typing_extensions import override
 
-from airflow_provider_dbnd.core.digest import file_checksum
+from airflow_provider_dbnd.core.digest import bytes_digest, file_checksum
 from airflow_provider_dbnd.core.formats import canonical
+from airflow_provider_dbnd.core.formats.base import Draft, Written, reject_unknown_options
+from airflow_provider_dbnd.core.formats.containers import container_for_value
 from airflow_provider_dbnd.core.formats.fingerprint import (
     BLOCK_ROWS,
     Fingerprint,
     Fingerprinter,
     corrupted,
     dictionary_hash,
+    fingerprint_of,
 )
 from airflow_provider_dbnd.core.formats.frames import Outgoing
 from airflow_provider_dbnd.core.formats.stored import StoredTable
@@ -32,6 +37,12 @@ from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, FormatError
 FINGERPRINT_KEY = "dbnd.fingerprint"
 SCHEMA_KEY = "dbnd.schema"
 DICTIONARIES_KEY = "dbnd.dictionaries"
+
+#: Covers all that is before the footer, where the footer is to tell the file from others.
+BODY_KEY = "dbnd.body"
+
+#: To be changed with what this module writes, as names of files depend on it.
+_VERSION = "1"
 
 #: A row group is read as a whole: a few blocks, so that streams need little memory.
 ROW_GROUP_ROWS = 8 * BLOCK_ROWS
@@ -46,16 +57,42 @@ class ParquetFormat(TabularFormat):
     name = "parquet"
     write_options = ("compression", "compression_level", "row_group_size")
 
+    def draft(self, value: Any, *, options: Mapping[str, Any]) -> Draft:
+        """Prepare to write; the stem covers what the bytes depend on, but the compression library."""
+        reject_unknown_options(self.name, options, self.write_options)
+        outgoing = container_for_value(value).outgoing(value)
+        fingerprint = _fingerprint_of_whole(outgoing)
+
+        def write(path: str, grown: Callable[[int], None]) -> Written:
+            found = self._write(outgoing, path, options, fingerprint, grown)
+            written = self.written(path, found)
+            return replace(written, tail=_footer_size(path) if fingerprint else 0)
+
+        stem = f"{fingerprint.digest}-{_form(outgoing, options)}" if fingerprint else None
+        return Draft(stem=stem, write=write)
+
     @override
     def write_batches(
         self, outgoing: Outgoing, path: str, options: Mapping[str, Any]
+    ) -> Fingerprint:
+        return self._write(outgoing, path, options)
+
+    def _write(
+        self,
+        outgoing: Outgoing,
+        path: str,
+        options: Mapping[str, Any],
+        known: Fingerprint | None = None,
+        grown: Callable[[int], None] = lambda _size: None,
     ) -> Fingerprint:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         _check_types(outgoing.schema)
         first = next(outgoing.batches)
-        settings: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+        settings: dict[str, Any] = {"compression": "zstd"}
+        if "compression" not in options:
+            settings["compression_level"] = 1  # other codecs may have no levels
         settings |= {**_encodings(first), **_pages(), **options}
         group_rows = settings.pop("row_group_size", ROW_GROUP_ROWS)
         fingerprinter = Fingerprinter(outgoing.schema)
@@ -64,20 +101,27 @@ class ParquetFormat(TabularFormat):
             with pq.ParquetWriter(path, schema, write_page_checksum=True, **settings) as writer:
                 for batch in chain([first], outgoing.batches):
                     _check_fixed_lists(batch)
-                    fingerprinter.add(batch)
+                    if known is None:
+                        fingerprinter.add(batch)
                     table = pa.Table.from_batches([batch]).cast(schema)
-                    writer.write_table(table, row_group_size=group_rows)
-                fingerprint = fingerprinter.finish(outgoing.extras)
+                    for start in range(0, max(len(table), 1), group_rows):
+                        group = table.slice(start, group_rows)
+                        writer.write_table(group, row_group_size=group_rows)
+                        grown(os.path.getsize(path))
+                fingerprint = known or fingerprinter.finish(outgoing.extras)
                 metadata = {
                     FINGERPRINT_KEY: fingerprint.to_bytes().decode(),
                     SCHEMA_KEY: _text(outgoing.schema.serialize()),
                     DICTIONARIES_KEY: _text(_dictionaries(batch)),
                 }
+                if known:
+                    metadata[BODY_KEY] = file_checksum(path)
                 writer.add_key_value_metadata(metadata)
         except pa.ArrowNotImplementedError as error:
             raise FormatError(
                 f"parquet cannot hold this table: {error}; declare output.arrow"
             ) from error
+        grown(os.path.getsize(path))
         return fingerprint
 
     @override
@@ -117,6 +161,34 @@ class ParquetFormat(TabularFormat):
             if checksum or digest:
                 raise corrupted(path, "a parquet file", str(error)) from error
             raise FormatError(f"{path} is not a parquet file: {error}") from error
+
+
+def _fingerprint_of_whole(outgoing: Outgoing) -> Fingerprint | None:
+    if outgoing.whole is None:
+        return None
+    return fingerprint_of(outgoing.schema, iter([outgoing.whole]), outgoing.extras)
+
+
+def _form(outgoing: Outgoing, options: Mapping[str, Any]) -> str:
+    import pyarrow as pa
+
+    extras = json.dumps(outgoing.extras, sort_keys=True)
+    settings = repr(sorted(options.items()))
+    form = [
+        _VERSION,
+        pa.__version__,
+        outgoing.schema.serialize().to_pybytes().hex(),
+        extras,
+        settings,
+    ]
+    return bytes_digest("\0".join(form).encode())[:12]
+
+
+def _footer_size(path: str) -> int:
+    """Return the bytes from the footer on: it is followed by its length and "PAR1"."""
+    with open(path, "rb") as file:
+        file.seek(-8, os.SEEK_END)
+        return 8 + int.from_bytes(file.read(4), "little")
 
 
 def _check_fixed_lists(batch: Any) -> None:

@@ -30,6 +30,10 @@ class TabularFormat(Format):
         reject_unknown_options(self.name, options, self.write_options)
         outgoing = container_for_value(value).outgoing(value)
         fingerprint = self.write_batches(outgoing, path, options)
+        return self.written(path, fingerprint)
+
+    def written(self, path: str, fingerprint: Fingerprint) -> Written:
+        """Describe the file at *path*."""
         return Written(
             digest=fingerprint.digest,
             checksum=self.checksum(path, fingerprint),

@@ -48,6 +48,7 @@ from airflow_provider_dbnd.core.storage.objects import (
     version_of,
 )
 from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
+from airflow_provider_dbnd.core.storage.sending import Sending
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
@@ -132,6 +133,7 @@ class ArtifactStore:
             )
         self.url = str(where).rstrip("/")
         self.medium: Literal["local", "remote"] = "local" if where.scheme == "file" else "remote"
+        self.takes_parts = where.scheme in transfer.IN_PARTS
         self._trusted = tuple(f"{each.rstrip('/')}/" for each in (self.url, *trusts))
         self._options = check_storage_options(storage_options)
         self._root = where.path.rstrip("/")
@@ -170,6 +172,38 @@ class ArtifactStore:
                 if is_full(exc):
                     raise store_error(exc, self.url, "write below") from exc
                 raise
+
+    @contextlib.contextmanager
+    def sending(self, local_path: str, key: str) -> Iterator[Sending]:
+        """Send *local_path* to the new object *key*, on S3, while it is written.
+
+        What was not sent in the end is to be stored by :meth:`commit`.
+        """
+        uri = self.uri(key)
+        with store_errors(uri, "write"):
+            fs, path = self._filesystem(uri)
+            sending = Sending(fs, local_path, path)
+        try:
+            yield sending
+            sending.finish()
+        finally:
+            sending.stop()
+        if sending.done:
+            log.info("wrote %s (%d bytes)", uri, os.path.getsize(local_path))
+
+    def has_end(self, key: str, local_path: str, tail: int) -> bool:
+        """Tell whether the object *key* has the size of a local file, and its last *tail* bytes."""
+        uri = self.uri(key)
+        size = os.path.getsize(local_path)
+        with open(local_path, "rb") as file:
+            file.seek(-tail, os.SEEK_END)
+            expected = file.read()
+        with store_errors(uri, "look at"):
+            objects, path = self.locate(uri)
+            if objects.size(path) != size:
+                return False
+            found = self.filesystem(uri).cat_file(path, start=size - tail, end=size)
+            return bool(found == expected)
 
     def commit(self, local_path: str, key: str, *, checksum: str, heals: bool = False) -> str:
         """Make file *local_path* the object *key* and return its URI; the file may be gone then.

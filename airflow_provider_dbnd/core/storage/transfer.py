@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -38,6 +38,9 @@ SYNC_CONCURRENCY = 4
 _MOST_PARTS = 10_000
 _COPY_PAUSE = 0.2
 _CONFLICT_PAUSES = (0.1, 0.4, 1.6, 6.4)
+#: Schemes of stores to which the parts of an object can be sent before there are all of them.
+IN_PARTS = ("s3", "s3a")
+
 #: A resumable upload learns at its end that the name was taken, one request at once.
 _GCS_ONE_REQUEST = 48 * 2**20
 
@@ -170,8 +173,9 @@ def _upload_object(fs: Any, protocol: str, local: str, path: str, *, create: boo
             fs,
             local,
             path,
+            _once(size),
             create=create,
-            part=part,
+            part=lambda _number: part,
             concurrency=CONCURRENCY,
         )
     elif protocol == "gs" and size <= _GCS_ONE_REQUEST:
@@ -181,6 +185,10 @@ def _upload_object(fs: Any, protocol: str, local: str, path: str, *, create: boo
         fs.put_file(local, path, mode=mode, max_concurrency=CONCURRENCY)
     else:
         fs.put_file(local, path, mode=mode)
+
+
+async def _once(size: int) -> AsyncIterator[int]:
+    yield size
 
 
 def _await_copy_in_azure(fs: Any, path: str) -> None:

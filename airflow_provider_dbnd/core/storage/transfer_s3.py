@@ -10,16 +10,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _CHUNK = 2**18
 
 
+async def is_there(fs: Any, path: str) -> bool:
+    """Tell whether there is an object at *path*, by one request: s3fs asks twice for what is not."""
+    bucket, key, _ = fs.split_path(path)
+    try:
+        await fs._call_s3("head_object", Bucket=bucket, Key=key)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 async def upload(
-    fs: Any, local: str, path: str, *, create: bool, part: int, concurrency: int
+    fs: Any,
+    local: str,
+    path: str,
+    sizes: AsyncIterator[int],
+    *,
+    create: bool,
+    part: Callable[[int], int],
+    concurrency: int,
 ) -> None:
-    """Upload file *local* in parts of *part* bytes; it appears when the last one is there."""
+    """Upload file *local* in parts; it appears when the last one is there.
+
+    :param sizes: how many bytes of it are there so far, again and again; the last is its size.
+    :param part: gives the bytes of a part by its number from 0.
+    """
     bucket, key, _ = fs.split_path(path)
     target = {"Bucket": bucket, "Key": key}
     config = (await fs.get_s3(bucket)).meta.config
@@ -28,12 +51,22 @@ async def upload(
     checksums = {"ChecksumAlgorithm": "CRC32"} if wanted else {}
     started = await fs._call_s3("create_multipart_upload", **target, **checksums)
     target["UploadId"] = started["UploadId"]
+    free = asyncio.Semaphore(concurrency)
+
+    async def send(number: int, start: int, size: int) -> dict[str, Any]:
+        async with free:
+            body = await asyncio.to_thread(_read, local, start, size)
+            answer = await fs._call_s3(
+                "upload_part", **target, **checksums, PartNumber=number + 1, Body=body
+            )
+        kept = {name: answer[name] for name in ("ETag", "ChecksumCRC32") if name in answer}
+        return {"PartNumber": number + 1, **kept}
+
     try:
-        parts = await _upload_parts(fs, local, target | checksums, part, concurrency)
         await fs._call_s3(
             "complete_multipart_upload",
             **target,
-            MultipartUpload={"Parts": parts},
+            MultipartUpload={"Parts": await _in_parts(send, sizes, part)},
             **({"IfNoneMatch": "*"} if create else {}),
         )
     except BaseException:
@@ -44,22 +77,31 @@ async def upload(
         raise
 
 
-async def _upload_parts(
-    fs: Any, local: str, target: dict[str, str], part: int, concurrency: int
-) -> list[dict[str, Any]]:
-    free = asyncio.Semaphore(concurrency)
-    with open(local, "rb") as source:
-        fd = source.fileno()
+async def _in_parts(
+    send: Callable[[int, int, int], Coroutine[Any, Any, T]],
+    sizes: AsyncIterator[int],
+    part: Callable[[int], int],
+) -> list[T]:
+    """Send each part when all of it is there, and the rest at the end."""
+    sending: list[asyncio.Task[T]] = []
+    sent = size = 0
+    try:
+        async for size in sizes:
+            while size - sent >= part(len(sending)):
+                length = part(len(sending))
+                sending.append(asyncio.ensure_future(send(len(sending), sent, length)))
+                sent += length
+        if size > sent:
+            sending.append(asyncio.ensure_future(send(len(sending), sent, size - sent)))
+        return list(await asyncio.gather(*sending))
+    except BaseException:
+        await _cancel(sending)
+        raise
 
-        async def send(number: int, offset: int) -> dict[str, Any]:
-            async with free:
-                body = await asyncio.to_thread(os.pread, fd, part, offset)
-                answer = await fs._call_s3("upload_part", **target, PartNumber=number, Body=body)
-            kept = {name: answer[name] for name in ("ETag", "ChecksumCRC32") if name in answer}
-            return {"PartNumber": number, **kept}
 
-        offsets = range(0, os.path.getsize(local), part)
-        return await gather([send(number, offset) for number, offset in enumerate(offsets, 1)])
+def _read(path: str, start: int, size: int) -> bytes:
+    with open(path, "rb") as source:
+        return os.pread(source.fileno(), size, start)
 
 
 async def download(
@@ -89,13 +131,18 @@ async def download(
     return offset - start
 
 
-async def gather(coroutines: list[Any]) -> list[Any]:
+async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Await all; the first error cancels the rest before it is raised."""
     tasks = [asyncio.ensure_future(each) for each in coroutines]
     try:
         return list(await asyncio.gather(*tasks))
     except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(tasks)
         raise
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[T]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -180,6 +180,17 @@ def test_compressed_bytes_of_a_part_of_a_folder_take_no_memory_either(tmp_path: 
     assert found.equals(table)
 
 
+@pytest.mark.parametrize("compression", ["snappy", "gzip", "brotli", "lz4", "zstd", "none"])
+def test_each_compression_is_taken_without_a_level(compression: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": range(1000)})
+
+    write("parquet", frame, tmp_path / "f", compression=compression)
+
+    pd.testing.assert_frame_equal(read("parquet", tmp_path / "f", pd.DataFrame), frame)
+    found = pq.ParquetFile(tmp_path / "f").metadata.row_group(0).column(0).compression
+    assert found.lower() == {"none": "uncompressed"}.get(compression, compression)
+
+
 def test_nested_categories_are_refused(tmp_path: Path) -> None:
     inner = pa.array(["b", "a"]).dictionary_encode()
     table = pa.table({"x": pa.ListArray.from_arrays([0, 1, 2], inner)})

@@ -1,0 +1,269 @@
+"""Frames that are sent to S3 while they are encoded, on moto."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+
+from airflow_provider_dbnd import output, parameter
+from airflow_provider_dbnd.core.artifacts import Artifact
+from airflow_provider_dbnd.core.digest import bytes_checksum
+from airflow_provider_dbnd.core.formats.parquet import ParquetFormat
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.core.values import Decoder, Encoder
+from airflow_provider_dbnd.exceptions import FormatError, StoreError
+
+MB = 2**20
+BUCKET = "sending"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def client(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give a boto3 client of an empty bucket; stores connect to the same server."""
+    import boto3  # type: ignore[import-untyped,unused-ignore]
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.client("s3", endpoint_url=endpoint)
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    for key in keys(client):
+        client.delete_object(Bucket=BUCKET, Key=key)
+    client.delete_bucket(Bucket=BUCKET)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def store(client: Any) -> ArtifactStore:
+    return ArtifactStore(f"s3://{BUCKET}/store")
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """A frame of three row groups and 18 MB of parquet, in which no bytes can be saved."""
+    rows = 2_300_000
+    random = np.random.default_rng(1)
+    return pd.DataFrame({"x": random.random(rows), "n": np.arange(rows)})
+
+
+def keys(client: Any) -> list[str]:
+    return [each["Key"] for each in client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+
+
+def uploads(client: Any) -> list[Any]:
+    found: list[Any] = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    return found
+
+
+def save(store: ArtifactStore, value: Any, **options: Any) -> Artifact:
+    encoder = Encoder(store=store, pipeline="p", task_id="t")
+    return encoder.save(value, "result", output(save_options=options), type(value))
+
+
+def load(store: ArtifactStore, artifact: Artifact, scratch: Path) -> pd.DataFrame:
+    decoder = Decoder(store=store, scratch=str(scratch))
+    found: pd.DataFrame = decoder.load(artifact.to_json(), "x", pd.DataFrame, parameter(), "")
+    return found
+
+
+def test_parts_arrive_before_the_file_is_complete(
+    store: ArtifactStore, client: Any, tmp_path: Path
+) -> None:
+    local, data = tmp_path / "f", os.urandom(20 * MB + 5)
+    with open(local, "wb", buffering=0) as file, store.sending(str(local), "a.bin") as sending:
+        file.write(data[: 9 * MB])
+        sending.grown(9 * MB)
+        until = time.monotonic() + 30
+        while not (parts := [p for u in uploads(client) for p in _parts(client, u)]):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        file.write(data[9 * MB :])
+
+        assert [part["Size"] for part in parts] == [8 * MB]
+        assert not store.exists("a.bin")
+        sending.grown(len(data))
+
+    assert sending.done
+    assert store.get_bytes("a.bin") == data
+
+
+def _parts(client: Any, upload: Any) -> list[Any]:
+    where = {"Bucket": BUCKET, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+    found: list[Any] = client.list_parts(**where).get("Parts", [])
+    return found
+
+
+def test_a_large_frame_comes_back_as_its_reference_says(
+    store: ArtifactStore, client: Any, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    artifact = save(store, frame)
+
+    assert keys(client) == [artifact.uri.removeprefix(f"s3://{BUCKET}/")]
+    stored = store.get_bytes(artifact.uri)
+    assert (len(stored), bytes_checksum(stored)) == (artifact.size, artifact.checksum)
+    pd.testing.assert_frame_equal(load(store, artifact, tmp_path), frame)
+    assert not uploads(client)
+
+
+def test_the_same_frame_again_is_not_sent_again(
+    store: ArtifactStore, client: Any, frame: pd.DataFrame
+) -> None:
+    first = save(store, frame)
+    written = client.head_object(Bucket=BUCKET, Key=keys(client)[0])["LastModified"]
+
+    assert save(store, frame) == first
+    assert len(keys(client)) == 1
+    assert client.head_object(Bucket=BUCKET, Key=keys(client)[0])["LastModified"] == written
+
+
+def test_other_options_make_another_object(
+    store: ArtifactStore, client: Any, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    first, second = save(store, frame), save(store, frame, compression="snappy")
+
+    assert first.digest == second.digest
+    assert first.uri != second.uri
+    assert len(keys(client)) == 2
+    pd.testing.assert_frame_equal(load(store, second, tmp_path), frame)
+
+
+@pytest.mark.parametrize("change", ["longer", "as long"])
+def test_other_bytes_under_the_name_stay_and_are_not_taken_for_these(
+    store: ArtifactStore, client: Any, frame: pd.DataFrame, change: str, tmp_path: Path
+) -> None:
+    """Another build of the compression library may have made them."""
+    first = save(store, frame)
+    data = bytearray(store.get_bytes(first.uri))
+    data[-20] ^= 1
+    other = bytes(data) + (b"!" if change == "longer" else b"")
+    client.put_object(Bucket=BUCKET, Key=keys(client)[0], Body=other)
+
+    second = save(store, frame)
+
+    assert second.uri != first.uri
+    assert replace(second, uri=first.uri) == first
+    assert store.get_bytes(first.uri) == other
+    pd.testing.assert_frame_equal(load(store, second, tmp_path), frame)
+    assert save(store, frame) == second
+
+
+def test_a_failure_while_it_is_written_leaves_nothing(
+    store: ArtifactStore, client: Any, tmp_path: Path
+) -> None:
+    local = tmp_path / "f"
+    local.write_bytes(os.urandom(30 * MB))
+
+    def write() -> None:
+        with store.sending(str(local), "a") as sending:
+            sending.grown(30 * MB)
+            raise FormatError("too bad")
+
+    with pytest.raises(FormatError, match="too bad"):
+        write()
+
+    assert not keys(client)
+    assert not uploads(client)
+
+
+def test_what_is_too_small_for_parts_is_left_to_a_plain_upload(
+    store: ArtifactStore, client: Any, tmp_path: Path
+) -> None:
+    local = tmp_path / "f"
+    local.write_bytes(b"x" * 8 * MB)
+    with store.sending(str(local), "a") as sending:
+        sending.grown(8 * MB)
+    assert (sending.tried, sending.done, keys(client)) == (False, False, [])
+
+    small = pd.DataFrame({"a": [1, 2]})
+    artifact = save(store, small)
+
+    assert keys(client) == [artifact.uri.removeprefix(f"s3://{BUCKET}/")]
+    pd.testing.assert_frame_equal(load(store, artifact, tmp_path), small)
+
+
+def test_a_frame_in_pieces_is_stored_as_well(
+    store: ArtifactStore, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    encoder = Encoder(store=store, pipeline="p", task_id="t")
+    parts = (frame.iloc[at : at + 500_000] for at in range(0, len(frame), 500_000))
+
+    artifact = encoder.save(parts, "result", output(), Iterator[pd.DataFrame])
+
+    pd.testing.assert_frame_equal(load(store, artifact, tmp_path), frame)
+    assert artifact.digest == save(store, frame).digest
+
+
+def test_a_missing_bucket_is_told_as_by_a_plain_upload(
+    client: Any,
+    frame: pd.DataFrame,
+) -> None:
+    with pytest.raises(StoreError, match=r"cannot write s3://no-such-bucket/.*parquet"):
+        save(ArtifactStore("s3://no-such-bucket/store"), frame)
+
+
+def test_kill_9_while_it_is_sent_leaves_no_object(
+    store: ArtifactStore, client: Any, tmp_path: Path
+) -> None:
+    script = f"""
+import time
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
+with ArtifactStore({store.url!r}).sending({str(tmp_path / "f")!r}, "a") as sending:
+    sending.grown(17 * 2**20)
+    time.sleep(60)
+"""
+    (tmp_path / "f").write_bytes(os.urandom(20 * MB))
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        until = time.monotonic() + 30
+        while not [part for upload in uploads(client) for part in _parts(client, upload)]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.kill()
+
+    assert not store.exists("a")
+    local = tmp_path / "again"
+    local.write_bytes(b"y" * 9 * MB)
+    with store.sending(str(local), "a") as sending:
+        sending.grown(9 * MB)
+    assert sending.done
+    assert store.get_bytes("a") == local.read_bytes()
+
+
+def test_a_name_covers_what_the_bytes_depend_on() -> None:
+    frame = pd.DataFrame({"a": [1.5, 2.5], "s": pd.array(["x", "y"], "str")})
+    wider = frame.astype({"s": "string"})
+
+    def stem(value: pd.DataFrame, **options: Any) -> str | None:
+        return ParquetFormat().draft(value, options=options).stem
+
+    assert stem(frame) == stem(frame.copy())
+    names = {
+        stem(frame),
+        stem(wider),
+        stem(frame.iloc[::-1]),
+        stem(frame, compression="gzip"),
+        stem(frame, row_group_size=1),
+    }
+    assert len(names) == 5
