@@ -549,6 +549,21 @@ class StoreContract:
             assert store.expand(target, "") == [f"{target}/{part.name}" for part in listing.parts]
             assert store.fetch(target, checksum=listing.checksum, into=str(tmp_path / "into"))
 
+    def test_a_file_is_sent_while_it_is_written(self, store: ArtifactStore, tmp_path: Path) -> None:
+        if not store.takes_parts:
+            pytest.skip("this store takes whole objects only")
+        data, other = os.urandom(20 * MB), os.urandom(20 * MB)
+        for name, content in (("f", data), ("g", other)):
+            (tmp_path / name).write_bytes(content)
+            with store.sending(str(tmp_path / name), "a.bin") as sending:
+                sending.grown(9 * MB)
+                sending.grown(20 * MB)
+            assert sending.done == (name == "f")
+
+        assert store.get_bytes("a.bin") == data
+        assert store.has_end("a.bin", str(tmp_path / "f"), MB)
+        assert not store.has_end("a.bin", str(tmp_path / "g"), MB)
+
     def test_ranges_are_read_of_an_open_object(self, store: ArtifactStore) -> None:
         uri = commit(store, "a.bin", bytes(range(200)))
 

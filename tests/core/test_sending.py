@@ -188,6 +188,19 @@ def test_a_failure_while_it_is_written_leaves_nothing(
     assert not uploads(client)
 
 
+def test_what_could_not_be_sent_is_told_and_leaves_nothing(
+    store: ArtifactStore, client: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with store.sending(str(tmp_path / "missing"), "a") as sending:
+        sending.grown(20 * MB)
+
+    assert (sending.tried, sending.done) == (True, False)
+    assert "sending/store/a was not sent while it was written: [Errno 2]" in caplog.text
+    assert not keys(client)
+    assert not uploads(client)
+
+
 def test_what_is_too_small_for_parts_is_left_to_a_plain_upload(
     store: ArtifactStore, client: Any, tmp_path: Path
 ) -> None:
@@ -267,3 +280,22 @@ def test_a_name_covers_what_the_bytes_depend_on() -> None:
         stem(frame, row_group_size=1),
     }
     assert len(names) == 5
+
+
+def test_what_a_draft_tells_is_written_stays_as_it_is(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    seen: list[tuple[int, str]] = []
+
+    def grown(size: int) -> None:
+        seen.append((size, bytes_checksum(path.read_bytes()[:size])))
+
+    written = ParquetFormat().draft(frame, options={}).write(str(path), grown)
+
+    data = path.read_bytes()
+    assert [bytes_checksum(data[:size]) for size, _ in seen] == [found for _, found in seen]
+    sizes = [size for size, _ in seen]
+    assert sizes == sorted(set(sizes))
+    assert len(sizes) == 4  # three row groups, and the footer
+    assert sizes[-1] == len(data)
+    assert data[-written.tail :].startswith(b"\x15")  # thrift: the version of the footer
+    assert sizes[-2] == len(data) - written.tail

@@ -364,6 +364,23 @@ class TestFaults:
 
         assert store.get_bytes(uri) == data
 
+    @pytest.mark.parametrize("action", ["503", "reset", "slow", "drop_after_commit"])
+    @pytest.mark.parametrize("step", [r"PUT .*partNumber", r"POST .*uploadId"])
+    def test_a_file_that_is_sent_while_it_is_written_survives(
+        self, store: ArtifactStore, proxy: Faults, action: str, step: str, tmp_path: Path
+    ) -> None:
+        local = tmp_path / "f"
+        local.write_bytes(data := os.urandom(20 * MB))
+        proxy.on(step, action, 2, delay=0.5)
+
+        with store.sending(str(local), "a.bin") as sending:
+            sending.grown(17 * MB)
+            sending.grown(len(data))
+        there = sending.done or store.has_end("a.bin", str(local), 1 * MB)
+
+        assert there
+        assert store.get_bytes("a.bin") == data
+
     def test_a_lost_answer_to_put_bytes_is_no_conflict(
         self, store: ArtifactStore, proxy: Faults
     ) -> None:
