@@ -202,8 +202,10 @@ class ArtifactStore:
             objects, path = self.locate(uri)
             if objects.size(path) != size:
                 return False
-            found = self.filesystem(uri).cat_file(path, start=size - tail, end=size)
-            return bool(found == expected)
+            if self.filesystem(uri).cat_file(path, start=size - tail, end=size) != expected:
+                return False
+        log.info("%s is already there (%d bytes)", uri, size)
+        return True
 
     def commit(self, local_path: str, key: str, *, checksum: str, heals: bool = False) -> str:
         """Make file *local_path* the object *key* and return its URI; the file may be gone then.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -101,7 +100,8 @@ async def _in_parts(
 
 def _read(path: str, start: int, size: int) -> bytes:
     with open(path, "rb") as source:
-        return os.pread(source.fileno(), size, start)
+        source.seek(start)
+        return source.read(size)
 
 
 async def download(
