@@ -177,14 +177,13 @@ def test_a_result_that_arrives_between_the_last_look_and_the_end_of_the_lease_is
 
 def _spans(n: int) -> dict[int, tuple[float, float]]:
     """Return when each process of a round began to compute, and when it ended or was killed."""
-    spans: dict[int, tuple[float, float]] = {}
+    starts: dict[int, float] = {}
+    ends: dict[int, float] = {}
     for line in _log_of(n).read_text().splitlines():
         pid, what, when = int(line.split()[0]), line.split()[1], float(line.split()[2])
-        if what == "start":
-            spans[pid] = (when, math.inf)
-        elif pid in spans:
-            spans[pid] = (spans[pid][0], min(spans[pid][1], when))
-    return spans
+        (starts if what == "start" else ends).setdefault(pid, when)
+    # One that was about to be killed may have begun between saying so and its death.
+    return {pid: (start, max(start, ends.get(pid, math.inf))) for pid, start in starts.items()}
 
 
 if __name__ == "__main__":
