@@ -1,15 +1,17 @@
 """Arrow IPC file: uncompressed and memory-mapped, the default on a local disk.
 
-Data comes back as views of a private copy-on-write map: no copy is made, the user may write to it,
-and the file never changes. The fingerprint is the metadata of an empty last batch, because only
-then are all hashes known: they are computed while the data is being written.
+An artifact comes back as views of a private copy-on-write map: no copy is made, the user may write to
+it, and the file never changes. A user's own file is read, as others may write over it: under a map
+what was read would change then, and a file that is cut short kills the process. The fingerprint is
+the metadata of an empty last batch, because only then are all hashes known: they are computed while
+the data is being written.
 """
 
 from __future__ import annotations
 
 import mmap
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -51,14 +53,11 @@ class ArrowFormat(TabularFormat):
         import pyarrow as pa
 
         try:
-            with open(path, "rb") as file:
-                memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            reader = pa.ipc.open_file(pa.py_buffer(memory))
-            fingerprint = _fingerprint(reader)
-            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+            batches = _MappedBatches(path) if checksum is not None else _ReadBatches(path)
+            fingerprint = _fingerprint(batches.reader)
             check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
-            return ArrowFile(path, reader.schema, memory, batches, fingerprint)
-        except (FileNotFoundError, ArtifactCorruptedError):
+            return ArrowFile(path, batches, fingerprint)
+        except (FileNotFoundError, ArtifactCorruptedError, FormatError):
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             if checksum or digest:
@@ -73,34 +72,29 @@ class FeatherFormat(ArrowFormat):
 
 
 class ArrowFile(StoredTable):
-    """A mapped Arrow IPC file."""
+    """An Arrow IPC file, mapped or read."""
 
     format = "arrow"
     keeps_buffers = True
 
     def __init__(
-        self,
-        path: str,
-        schema: Any,
-        memory: mmap.mmap,
-        batches: list[Any],
-        fingerprint: Fingerprint | None,
+        self, path: str, batches: _MappedBatches | _ReadBatches, fingerprint: Fingerprint | None
     ) -> None:
         #: The number of rows up to the end of each batch.
-        self.batch_ends = list(accumulate(batch.num_rows for batch in batches))
-        super().__init__(path, schema, (self.batch_ends or [0])[-1], fingerprint)
+        self.batch_ends = list(accumulate(batches.lengths()))
+        rows = (self.batch_ends or [0])[-1]
+        super().__init__(path, batches.schema, rows, fingerprint)
         self._batches = batches
-        self._memory = memory
 
     @override
-    def memory(self) -> mmap.mmap:
-        return self._memory
+    def memory(self) -> mmap.mmap | None:
+        return self._batches.memory
 
     @override
     def release(self) -> None:
-        if hasattr(self._memory, "madvise"):
+        if self._batches.memory is not None and hasattr(self._batches.memory, "madvise"):
             # Clean pages of a file: whoever still refers to them gets them again from the file.
-            self._memory.madvise(mmap.MADV_DONTNEED)
+            self._batches.memory.madvise(mmap.MADV_DONTNEED)
 
     @override
     def read_rows(self, columns: list[str], start: int, stop: int) -> Any:
@@ -109,16 +103,77 @@ class ArrowFile(StoredTable):
         schema = pa.schema([self.schema.field(name) for name in columns], self.schema.metadata)
         chosen: list[Any] = []
         for index in range(bisect_right(self.batch_ends, start), len(self.batch_ends)):
-            batch = self._batches[index]
-            first = self.batch_ends[index] - batch.num_rows
+            first = self.batch_ends[index - 1] if index else 0
             if first >= stop:
                 break
-            wanted = batch.slice(max(start - first, 0), stop - max(first, start))
-            chosen.append(wanted.select(columns))
-        if not chosen and self._batches:
+            batch = self._batches.get(index, columns)
+            chosen.append(batch.slice(max(start - first, 0), stop - max(first, start)))
+        if not chosen and self.batch_ends:
             # A table without rows still has its dictionaries.
-            chosen.append(self._batches[0].slice(0, 0).select(columns))
+            chosen.append(self._batches.get(0, columns).slice(0, 0))
         return pa.Table.from_batches(chosen, schema)
+
+
+class _MappedBatches:
+    """The batches of a file that nobody writes over."""
+
+    def __init__(self, path: str) -> None:
+        import pyarrow as pa
+
+        with open(path, "rb") as file:
+            self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self.reader = pa.ipc.open_file(pa.py_buffer(self.memory))
+        self.schema = self.reader.schema
+        self._batches = [self.reader.get_batch(i) for i in range(self.reader.num_record_batches)]
+
+    def lengths(self) -> Iterator[int]:
+        return (batch.num_rows for batch in self._batches)
+
+    def get(self, index: int, columns: list[str]) -> Any:
+        return self._batches[index].select(columns)
+
+
+class _ReadBatches:
+    """The batches of a user's file: of these columns only, and one at a time."""
+
+    memory = None
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.schema = self._open(None).schema
+        #: Of a single column: it tells how many rows each batch has, and the metadata.
+        self.reader = self._open(self.schema.names[:1])
+        self._chosen: tuple[list[str], Any] | None = None
+        self._last: tuple[int, list[str], Any] | None = None
+
+    def lengths(self) -> Iterator[int]:
+        numbers = range(self.reader.num_record_batches)
+        return (self._read(self.reader, number).num_rows for number in numbers)
+
+    def get(self, index: int, columns: list[str]) -> Any:
+        if self._last is None or self._last[:2] != (index, columns):
+            if self._chosen is None or self._chosen[0] != columns:
+                self._chosen = columns, self._open(columns)
+            self._last = None  # its memory, before more is taken
+            self._last = index, columns, self._read(self._chosen[1], index).select(columns)
+        return self._last[2]
+
+    def _read(self, reader: Any, index: int) -> Any:
+        import pyarrow as pa
+
+        try:
+            return reader.get_batch(index)
+        except (pa.ArrowException, OSError) as error:
+            raise corrupted(self._path, "readable batches", str(error)) from error
+
+    def _open(self, columns: list[str] | None) -> Any:
+        import pyarrow as pa
+
+        file = pa.OSFile(self._path)
+        if columns is None:
+            return pa.ipc.open_file(file)
+        chosen = sorted(map(self.schema.names.index, columns))
+        return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=chosen))
 
 
 def _fingerprint(reader: Any) -> Fingerprint | None:

@@ -1,4 +1,4 @@
-"""numpy arrays, read through a private copy-on-write map: writable, and the file never changes."""
+"""numpy arrays: artifacts come through a private copy-on-write map, writable while the file stays."""
 
 from __future__ import annotations
 
@@ -61,9 +61,10 @@ class NpyFormat(Format):
 
         reject_unknown_options(self.name, options)
         try:
-            mapped = np.load(path, mmap_mode="c", allow_pickle=False)
+            # Not a user's own file: one that is cut short under a map kills the process.
+            array = np.load(path, mmap_mode="c" if checksum else None, allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             raise FormatError(f"{path} is not an npy file of plain values: {error}") from error
-        return mapped.view(np.ndarray)
+        return array.view(np.ndarray)

@@ -155,7 +155,7 @@ class ParquetFormat(TabularFormat):
                 fingerprint = Fingerprint.from_bytes(metadata[FINGERPRINT_KEY.encode()])
             check_fingerprint(fingerprint, path=path, checksum=checksum, digest=digest)
             return ParquetFile(path, reader, metadata, fingerprint)
-        except (FileNotFoundError, ArtifactCorruptedError):
+        except (FileNotFoundError, ArtifactCorruptedError, FormatError):
             raise
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
             if checksum or digest:

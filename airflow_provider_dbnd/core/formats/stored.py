@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,6 +33,12 @@ class StoredTable(Stored):
     keeps_buffers = False
 
     def __init__(self, path: str, schema: Any, rows: int, fingerprint: Fingerprint | None) -> None:
+        twice = [name for name, times in Counter(schema.names).items() if times > 1]
+        if twice:
+            raise FormatError(
+                f"{path} has several columns of one name: {', '.join(map(repr, twice))}; "
+                "rename them where the file is made"
+            )
         self.path = path
         self.rows = rows
         self.schema = schema

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,21 @@ class TestNpy(FormatContract):
 
 
 def test_a_read_array_is_writable_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
-    write("npy", np.zeros(5), tmp_path / "f")
-    array = read("npy", tmp_path / "f", np.ndarray)
+    written = write("npy", np.zeros(5), tmp_path / "f")
+    array = read("npy", tmp_path / "f", np.ndarray, written)
 
     array[0] = 1
 
-    assert read("npy", tmp_path / "f", np.ndarray).sum() == 0
+    assert read("npy", tmp_path / "f", np.ndarray, written).sum() == 0
+
+
+def test_an_array_of_others_does_not_change_with_its_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", np.arange(1_000_000))
+    array = read("npy", tmp_path / "f.npy", np.ndarray)
+
+    os.truncate(tmp_path / "f.npy", 100)  # under a map, the next access kills the process
+
+    assert array.sum() == 1_000_000 * 999_999 // 2
 
 
 def test_arrays_of_objects_and_masks_are_refused(tmp_path: Path) -> None:
