@@ -343,6 +343,28 @@ class StoreContract:
         assert fetched.path.endswith(".csv")
         assert (fetched.size, fetched.checksum) == (4, bytes_checksum(b"a,b\n"))
 
+    def test_an_input_that_is_replaced_while_it_is_read_comes_whole(
+        self, store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "old").write_bytes(b"a" * 9 * MB)
+        (tmp_path / "new").write_bytes(b"b" * 11 * MB)
+        uri = store.publish(str(tmp_path / "old"), f"{store.url}/in/x.csv")
+        fs = store.filesystem(uri)
+        info, versions = fs.info, [str(tmp_path / "new")]
+
+        def replaced_when_looked_at(path: str) -> object:
+            found = info(path)
+            if versions:
+                store.publish(versions.pop(), uri)
+            return found
+
+        monkeypatch.setattr(fs, "info", replaced_when_looked_at)
+
+        fetched = store.fetch_input(uri, str(tmp_path / "into"))
+
+        expected = b"b" * 11 * MB if store.medium == "remote" else b"a" * 9 * MB
+        assert Path(fetched.path).read_bytes() == expected
+
     def test_store_survives_a_fork(self, store: ArtifactStore) -> None:
         """Airflow's executors fork; a connection made before must not be shared."""
         commit(store, "before.bin", b"1")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
 import pytest
+from moto_s3 import BUCKET, keys, uploads
 
 from airflow_provider_dbnd import output, parameter
 from airflow_provider_dbnd.core.artifacts import Artifact
@@ -25,35 +28,6 @@ from airflow_provider_dbnd.core.values import Decoder, Encoder
 from airflow_provider_dbnd.exceptions import FormatError, StoreError
 
 MB = 2**20
-BUCKET = "sending"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def client(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Give a boto3 client of an empty bucket; stores connect to the same server."""
-    import boto3  # type: ignore[import-untyped,unused-ignore]
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3", endpoint_url=endpoint)
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    for key in keys(client):
-        client.delete_object(Bucket=BUCKET, Key=key)
-    client.delete_bucket(Bucket=BUCKET)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture
@@ -67,15 +41,6 @@ def frame() -> pd.DataFrame:
     rows = 2_300_000
     random = np.random.default_rng(1)
     return pd.DataFrame({"x": random.random(rows), "n": np.arange(rows)})
-
-
-def keys(client: Any) -> list[str]:
-    return [each["Key"] for each in client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
-
-
-def uploads(client: Any) -> list[Any]:
-    found: list[Any] = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
-    return found
 
 
 def save(store: ArtifactStore, value: Any, **options: Any) -> Artifact:
@@ -186,6 +151,53 @@ def test_a_failure_while_it_is_written_leaves_nothing(
 
     assert not keys(client)
     assert not uploads(client)
+
+
+def test_a_failure_while_the_upload_is_begun_leaves_nothing(
+    store: ArtifactStore, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = tmp_path / "f"
+    local.write_bytes(bytes(30 * MB))
+    fs = store.filesystem(store.url)
+    call, begun = fs._call_s3, threading.Event()
+
+    async def slowly(method: str, **words: Any) -> Any:
+        answer = await call(method, **words)
+        if method == "create_multipart_upload":
+            begun.set()
+            await asyncio.sleep(0.2)  # the answer is on its way
+        return answer
+
+    monkeypatch.setattr(fs, "_call_s3", slowly)
+
+    def write() -> None:
+        with store.sending(str(local), "a") as sending:
+            sending.grown(30 * MB)
+            assert begun.wait(30)
+            raise FormatError("too bad")
+
+    with pytest.raises(FormatError, match="too bad"):
+        write()
+
+    assert not uploads(client)
+
+
+def test_where_sending_and_writing_fail_the_writer_is_heard_alone(
+    client: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ArtifactStore("s3://no-such-bucket/store")
+
+    def write() -> None:
+        with store.sending(str(tmp_path / "f"), "a") as sending:
+            sending.grown(30 * MB)
+            assert sending._ended.wait(30)
+            raise FormatError("too bad")
+
+    with pytest.raises(FormatError, match="too bad"):
+        write()
+    gc.collect()
+
+    assert "never retrieved" not in caplog.text
 
 
 def test_what_could_not_be_sent_is_told_and_leaves_nothing(

@@ -39,7 +39,8 @@ from typing import Any
 
 from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.storage.errors import store_errors
-from airflow_provider_dbnd.core.storage.objects import mark, modified
+from airflow_provider_dbnd.core.storage.object_info import modified
+from airflow_provider_dbnd.core.storage.objects import mark
 from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, Info
 from airflow_provider_dbnd.exceptions import (

@@ -16,10 +16,10 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from airflow_provider_dbnd.core.storage import transfer
+from airflow_provider_dbnd.core.storage.object_info import modified, stamp_of
 
 STAGING = ".staging"
 """Folder of a local store for what is being written; keys cannot start with a dot."""
@@ -204,10 +204,6 @@ class LocalObjects:
         return aside
 
 
-#: What file systems call that which changes whenever an object is written.
-_VERSIONS = ("ETag", "etag", "modificationTime")
-
-
 class RemoteObjects:
     """Objects of an fsspec file system."""
 
@@ -239,9 +235,7 @@ class RemoteObjects:
         return None if found["type"] == "directory" else int(found["size"])
 
     def stamp(self, path: str) -> str | None:  # noqa: D102
-        found = self.fs.info(path)
-        version = next((found[name] for name in _VERSIONS if found.get(name)), None)
-        return None if version is None else f"{found['size']}:{version}"
+        return stamp_of(self.fs.info(path))
 
     def read(self, path: str) -> bytes:  # noqa: D102
         return transfer.download_bytes(self.fs, path)
@@ -291,28 +285,6 @@ class RemoteObjects:
     def delete_folder(self, folder: str) -> None:  # noqa: D102
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm(folder, recursive=True)
-
-
-def modified(info: Mapping[str, Any]) -> float:
-    """Return the modification time in fsspec's *info*, which each file system names its own way."""
-    for name in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
-        value = info.get(name)
-        if isinstance(value, datetime):
-            # fsspec's memory file system gives aware times, some others naive ones in UTC.
-            return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
-        if isinstance(value, (int, float)):
-            return float(value)
-        if isinstance(value, str):
-            return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-    if "modificationTime" in info:
-        return float(info["modificationTime"]) / 1000
-    return 0.0
-
-
-def version_of(info: Mapping[str, Any]) -> str:
-    """Return what changes when the object that fsspec's *info* is of gets other content."""
-    versions = (info[name] for name in _VERSIONS if info.get(name))
-    return f"{info.get('size')}:{next(versions, modified(info))}"
 
 
 def mark() -> str:

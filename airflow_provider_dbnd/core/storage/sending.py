@@ -28,6 +28,7 @@ class Sending:
         self._fs, self._local, self._path = fs, local, path
         self._sizes: asyncio.Queue[int | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
         self._ended = threading.Event()
 
     def grown(self, size: int) -> None:
@@ -44,10 +45,10 @@ class Sending:
             return
         self._fs.loop.call_soon_threadsafe(self._sizes.put_nowait, None)
         self._ended.wait()
-        failure = self._task.exception() if self._task else None
-        self.done = failure is None
-        if failure:
-            log.info("%s was not sent while it was written: %s", self._path, redact(str(failure)))
+        self.done = self._failure is None
+        if self._failure:
+            why = redact(str(self._failure))
+            log.info("%s was not sent while it was written: %s", self._path, why)
 
     def stop(self) -> None:
         """Give up; nothing of it stays in the store."""
@@ -57,7 +58,11 @@ class Sending:
 
     def _begin(self) -> None:
         self._task = asyncio.ensure_future(self._send())
-        self._task.add_done_callback(lambda _task: self._ended.set())
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._failure = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._ended.set()
 
     async def _send(self) -> None:
         if await transfer_s3.is_there(self._fs, self._path):

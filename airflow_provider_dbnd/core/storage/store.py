@@ -41,12 +41,8 @@ from airflow_provider_dbnd.core.storage.filesystem import (
     redact,
 )
 from airflow_provider_dbnd.core.storage.folders import Folders
-from airflow_provider_dbnd.core.storage.objects import (
-    LocalObjects,
-    Objects,
-    RemoteObjects,
-    version_of,
-)
+from airflow_provider_dbnd.core.storage.object_info import version_of
+from airflow_provider_dbnd.core.storage.objects import LocalObjects, Objects, RemoteObjects
 from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
 from airflow_provider_dbnd.core.storage.sending import Sending
 from airflow_provider_dbnd.exceptions import (

@@ -1,8 +1,9 @@
 """Whole objects to and from a remote file system, in parallel parts.
 
 A single connection to an object store is slow and its bandwidth capped; several at once are not.
-So an object never streams through ``fs.open``: it goes up from a local file in parallel parts and
-comes down in parallel ranges, each written at its offset, with a bounded number of parts in memory.
+So there an object never streams through ``fs.open``: it goes up from a local file in parallel parts.
+From every store it comes down in parallel ranges, each written at its offset, with a bounded number
+of parts in memory.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import IO, Any
 
 from airflow_provider_dbnd.core.storage import transfer_s3
 from airflow_provider_dbnd.core.storage.errors import http_statuses
+from airflow_provider_dbnd.core.storage.object_info import version_of
 
 SMALLEST_PART = 8 * 2**20
 """Objects up to this size move in one piece; a smaller part costs more in round trips."""
@@ -103,25 +105,14 @@ def move(fs: Any, source: str, path: str) -> None:
 def download(fs: Any, path: str, local: str, *, size: int | None = None) -> int:
     """Copy the object at *path* to the new file *local*; return its size.
 
-    :param size: the expected size. It saves a request; a different one shows in the result.
+    :param size: the size of an object that nobody writes over. It saves requests; a different one
+        shows in the result.
     """
-    protocol = protocol_of(fs)
-    if protocol == "http":
+    if protocol_of(fs) == "http":
         # Whether a web server honours ranges is not known beforehand.
         fs.get_file(path, local)
         return os.path.getsize(local)
-    if not size:
-        size = int(fs.info(path)["size"])
-    with open(local, "wb") as target:
-        os.ftruncate(target.fileno(), size)
-        if getattr(fs, "async_impl", False):
-            from fsspec.asyn import sync
-
-            got: int = sync(fs.loop, _download_ranges, fs, path, target.fileno(), size)
-        else:
-            got = _download_threads(fs, path, target.fileno(), size)
-        os.ftruncate(target.fileno(), got)
-    return got
+    return _download(fs, path, local, size) if size else _download_version(fs, path, local)
 
 
 def download_bytes(fs: Any, path: str) -> bytes:
@@ -139,6 +130,48 @@ def part_size(size: int) -> int:
     at_once = max(SMALLEST_PART, min(LARGEST_PART, -(-size // CONCURRENCY)))
     # S3 takes no more than 10,000 parts.
     return max(at_once, -(-size // _MOST_PARTS))
+
+
+def _download_version(fs: Any, path: str, local: str) -> int:
+    """Copy an object that others may replace meanwhile: all of its parts are of one version."""
+    for pause in (*_CONFLICT_PAUSES, None):
+        info = fs.info(path)
+        size = int(info["size"])
+        got, failure = 0, None
+        try:
+            got = _download(fs, path, local, size)
+        except Exception as exc:  # noqa: BLE001 - of a shorter object, ranges beyond its end are refused
+            failure = exc
+        complete = got == size and not failure
+        if complete and size <= SMALLEST_PART:
+            return got  # by one request
+        if _version_now(fs, path, failure) == version_of(info):
+            if complete:
+                return got
+            raise failure or OSError(errno.EIO, f"expected {size} bytes, got {got}", path)
+        if pause is not None:
+            time.sleep(pause)
+    raise OSError(errno.EBUSY, "it is replaced again and again while it is read", path)
+
+
+def _version_now(fs: Any, path: str, failure: Exception | None) -> str:
+    try:
+        return version_of(fs.info(path))
+    except Exception as exc:  # noqa: BLE001 - the first failure is the one to raise
+        raise failure or exc from None
+
+
+def _download(fs: Any, path: str, local: str, size: int) -> int:
+    with open(local, "wb") as target:
+        os.ftruncate(target.fileno(), size)
+        if getattr(fs, "async_impl", False):
+            from fsspec.asyn import sync
+
+            got: int = sync(fs.loop, _download_ranges, fs, path, target.fileno(), size)
+        else:
+            got = _download_threads(fs, path, target.fileno(), size)
+        os.ftruncate(target.fileno(), got)
+    return got
 
 
 def _conditional(write: Callable[[], object], path: str) -> None:

@@ -48,8 +48,7 @@ async def upload(
     # Servers that do not know checksums are served by this botocore setting.
     wanted = getattr(config, "request_checksum_calculation", None) == "when_supported"
     checksums = {"ChecksumAlgorithm": "CRC32"} if wanted else {}
-    started = await fs._call_s3("create_multipart_upload", **target, **checksums)
-    target["UploadId"] = started["UploadId"]
+    target["UploadId"] = await _start(fs, target, checksums)
     free = asyncio.Semaphore(concurrency)
 
     async def send(number: int, start: int, size: int) -> dict[str, Any]:
@@ -73,6 +72,18 @@ async def upload(
         # the failure matters more than one of the clean-up.
         with contextlib.suppress(Exception):
             await fs._call_s3("abort_multipart_upload", **target)
+        raise
+
+
+async def _start(fs: Any, target: dict[str, str], checksums: dict[str, str]) -> str:
+    """Start an upload and return its name; where that is cancelled, nothing of it stays."""
+    starting = asyncio.ensure_future(fs._call_s3("create_multipart_upload", **target, **checksums))
+    try:
+        return str((await asyncio.shield(starting))["UploadId"])
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            name = (await starting)["UploadId"]
+            await fs._call_s3("abort_multipart_upload", **target, UploadId=name)
         raise
 
 
