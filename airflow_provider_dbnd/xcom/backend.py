@@ -5,19 +5,24 @@ Our own tasks pass references by themselves and work with any backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk.bases.xcom import BaseXCom
 
-from airflow_provider_dbnd.core.artifacts import is_reference
+from airflow_provider_dbnd.core import formats
+from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
 from airflow_provider_dbnd.core.parameters import Output, Parameter
+from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.scratch import process_folder
-from airflow_provider_dbnd.core.values import Decoder, Encoder
+from airflow_provider_dbnd.core.values import Decoder, Encoder, is_inline
 from airflow_provider_dbnd.hooks.settings import artifact_store
 
 
 class ArtifactXComBackend(BaseXCom):
-    """Stores what is not small plain JSON as artifacts.
+    """Stores data, and what is large, as artifacts; all else is as with Airflow's own backend.
 
     ``AIRFLOW__CORE__XCOM_BACKEND=airflow_provider_dbnd.xcom.ArtifactXComBackend``
     """
@@ -56,16 +61,44 @@ class ArtifactXComBackend(BaseXCom):
 
 
 def _encode(value: Any, dag_id: str | None, task_id: str | None, key: str | None) -> Any:
-    if is_reference(value) or _is_references(value):
-        return value
     encoder = Encoder(store=artifact_store(), pipeline=dag_id or "xcom", task_id=task_id or "xcom")
-    return encoder.encode(value, key or "return_value", Output())
+    name = key or "return_value"
+
+    def stored(data: Any) -> Any:
+        return encoder.encode(data, name, Output(), type(data))
+
+    # What is no data keeps its type as with Airflow's own backend, which marks dates, tuples, ...
+    plain = BaseXCom.serialize_value(_replaced(value, _is_data, stored))
+    if any(references(plain)) or is_inline(plain):
+        return plain
+    return encoder.save(plain, name, Output(), type(plain)).to_json()
 
 
 def _decode(stored: Any) -> Any:
     decoder = Decoder(store=artifact_store(), scratch=process_folder())
-    return decoder.load(stored, "xcom", Any, Parameter(), "")
+
+    def loaded(reference: Any) -> Any:
+        return decoder.load(reference, "xcom", Any, Parameter(), "")
+
+    value = loaded(stored) if is_reference(stored) else stored
+    if type(value) not in (list, dict):
+        return value
+    plain = BaseXCom.deserialize_value(SimpleNamespace(value=value))
+    return _replaced(plain, is_reference, loaded)
 
 
-def _is_references(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(is_reference, value))
+def _is_data(value: Any) -> bool:
+    return isinstance(value, Artifact | Path) or formats.has_own_format(type(value))
+
+
+def _replaced(value: Any, found: Callable[[Any], bool], change: Callable[[Any], Any]) -> Any:
+    """Return *value* with what is *found* in its lists, tuples and dicts changed."""
+    if found(value):
+        return change(value)
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(each, found, change) for each in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return tuple(_replaced(each, found, change) for each in value)
+    if type(value) is dict:
+        return {name: _replaced(each, found, change) for name, each in value.items()}
+    return value

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
+import pytest
 
 from airflow_provider_dbnd.xcom import ArtifactXComBackend
 
@@ -93,6 +97,46 @@ def test_native_tasks_pass_frames_by_reference(airflow_db: str, store_url: str) 
 
 def test_small_json_is_left_as_it_is(store_url: str) -> None:
     assert ArtifactXComBackend.serialize_value({"a": [1, "x", None]}) == {"a": [1, "x", None]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        dt.date(2020, 1, 1),
+        dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc),
+        dt.timedelta(days=1),
+        (1, 2),
+        {1, 2},
+        {"day": dt.date(2020, 1, 1), "pair": (1, [2, {"deep": (3,)}])},
+        [dt.date(2020, 1, 1)] * 500,
+        list(range(5000)),
+        "x" * 5000,
+        b"\0\1",
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_come_back_of_their_types(store_url: str, value: object) -> None:
+    stored = json.loads(json.dumps(ArtifactXComBackend.serialize_value(value)))
+
+    found = ArtifactXComBackend.deserialize_value(SimpleNamespace(value=stored))
+
+    assert (type(found), found) == (type(value), value)
+    assert len(json.dumps(stored)) < 1500
+
+
+def test_data_in_a_tuple_becomes_artifacts_of_their_own(store_url: str) -> None:
+    frame = pd.DataFrame({"a": [1, 2]})
+    stored = ArtifactXComBackend.serialize_value((frame, {"day": dt.date(2020, 1, 1)}))
+
+    found, rest = ArtifactXComBackend.load_value(json.loads(json.dumps(stored)))
+
+    pd.testing.assert_frame_equal(found, frame)
+    assert rest == {"day": dt.date(2020, 1, 1)}
+
+
+def test_what_no_serializer_takes_is_refused_as_by_airflow(store_url: str) -> None:
+    with pytest.raises(TypeError, match="object"):
+        ArtifactXComBackend.serialize_value(object())
 
 
 def test_the_newer_names_store_and_load_the_same(store_url: str) -> None:

@@ -160,6 +160,12 @@ def is_stored_type(type_: Any) -> bool:
     return any(row.default and row.stores(type_) for row in _rows().values())
 
 
+def has_own_format(type_: Any) -> bool:
+    """Tell whether values of a type are stored as themselves by default, and not as text or JSON."""
+    rows = [row for row in _rows().values() if not {STR, JSON} & set(row.types)]
+    return any(row.default and row.stores(type_) for row in rows)
+
+
 def formats() -> tuple[FormatRow, ...]:
     """Return all registered formats."""
     return tuple(_rows().values())
