@@ -17,8 +17,8 @@ from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, is_skip
 from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, unwrap, walk
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
-from airflow_provider_dbnd.core.parameters import MISSING, Parameter
 from airflow_provider_dbnd.core.resolution import REUSE, Sources, Value, missing, wanted
+from airflow_provider_dbnd.core.restoring import restored
 from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
 from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.standin import BuildParameter
@@ -340,13 +340,7 @@ class Runner:
         return value
 
     def _loaded_output(self, handle: NodeHandle, decoder: Decoder) -> Any:
-        encoded = self._output(handle)
-        annotation = handle._annotation()
-        annotation = Any if annotation is MISSING else annotation
-        loaded = decoder.load(encoded, handle._node.id, annotation, Parameter(), "")
-        if handle._names() and encoded is not None:
-            return handle._definition.signature.join(loaded)
-        return loaded
+        return restored(handle, self._output(handle), decoder)
 
 
 class _Here(Executor):

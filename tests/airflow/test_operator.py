@@ -247,6 +247,100 @@ with DAG("p_mixed") as dag:
     assert left.xcom("value") == "21"
 
 
+def test_native_tasks_that_are_mapped_load_each_its_element(run: Any) -> None:
+    left = run("""
+from airflow.providers.standard.operators.python import PythonOperator
+
+@task
+def chunks(df: DataFrame) -> list[DataFrame]:
+    return [df[:1], df[1:]]
+
+@task
+def by_name(df: DataFrame) -> dict[str, DataFrame]:
+    return {"low": df[:1], "high": df[1:]}
+
+@task
+def calls(df: DataFrame) -> list[dict[str, DataFrame]]:
+    return [{"df": df[:1]}, {"df": df[1:]}]
+
+def seen(df, extra=0):
+    assert list(df["word"])[-1].endswith("-of-the-data")
+    return len(df) + extra
+
+@native
+def item(pair):
+    return f"{pair[0]}={seen(pair[1])}"
+
+with DAG("p_native_mapped") as dag:
+    df = make()
+    native(seen, task_id="each").expand(df=chunks(df))
+    native(seen, task_id="both").partial(extra=total(df)).expand(df=chunks(df))
+    native(seen, task_id="by_keywords").expand_kwargs(calls(df))
+    native(lambda n: n, task_id="mapped").expand(n=chunks(df).map(lambda part: seen(part)))
+    native(seen, task_id="instances").expand(df=make.override(task_id="makes").expand(n=[1, 2]))
+    item.expand(pair=by_name(df))
+    PythonOperator.partial(task_id="classic", python_callable=seen).expand(op_kwargs=calls(df))
+""")
+
+    assert set(left.states().values()) == {"success"}
+    assert [left.xcom("each", map_index=i) for i in (0, 1)] == [1, 3]
+    assert [left.xcom("both", map_index=i) for i in (0, 1)] == [7, 9]
+    assert [left.xcom("by_keywords", map_index=i) for i in (0, 1)] == [1, 3]
+    assert [left.xcom("mapped", map_index=i) for i in (0, 1)] == [1, 3]
+    assert [left.xcom("instances", map_index=i) for i in (0, 1)] == [1, 2]
+    assert {left.xcom("item", map_index=i) for i in (0, 1)} == {"low=1", "high=3"}
+    assert [left.xcom("classic", map_index=i) for i in (0, 1)] == [1, 3]
+    assert "of-the-data" not in left.all_text()
+
+
+def test_native_tasks_are_given_the_types_that_ours_declare(run: Any) -> None:
+    left = run("""
+import datetime as dt
+from dataclasses import dataclass
+
+@dataclass
+class Point:
+    at: dt.date
+
+@task
+def day() -> dt.date:
+    return dt.date(2020, 1, 2)
+
+@task
+def names() -> dict[int, str]:
+    return {1: "a"}
+
+@task
+def points() -> list[Point]:
+    return [Point(dt.date(2020, 1, 2))]
+
+@task
+def kinds() -> set[str]:
+    return {"a"}
+
+@task
+def both(df: DataFrame) -> tuple[DataFrame, dt.date]:
+    return df, dt.date(2020, 1, 2)
+
+@native
+def years(day, names, points, kinds, both):
+    return [day.year, names[1], points[0].at.year, sorted(kinds), len(both[0]), both[1].year]
+
+@native
+def year(point):
+    return point.at.year
+
+with DAG("p_native_types") as dag:
+    points = points()
+    years(day(), names(), points, kinds(), both(make()))
+    year.expand(point=points)
+    year.override(task_id="first")(points[0])
+""")
+
+    assert left.xcom("years") == [2020, "a", 2020, ["a"], 4, 2020]
+    assert left.xcom("year", map_index=0) == left.xcom("first") == 2020
+
+
 def test_order_operators_work_on_both_sides(parse_dag: Any) -> None:
     dag = parse_dag(
         source("""
