@@ -32,6 +32,7 @@ from airflow_provider_dbnd.core.manifest import (
     to_json,
     write_manifest,
 )
+from airflow_provider_dbnd.core.output_path import filled
 from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, MISSING
 from airflow_provider_dbnd.core.resolution import (
     MASK,
@@ -282,13 +283,7 @@ class _Run:
             "output": name,
             "run_id": identity.run_id,
         }
-        try:
-            return template.format(**known)
-        except (KeyError, IndexError, ValueError) as exc:
-            raise ParameterError(
-                f"path {template!r} cannot be filled in: {exc} is not known. It may name "
-                f"{', '.join(sorted(known))}, in braces."
-            ) from exc
+        return filled(template, known)
 
     def _record_failure(self, error: BaseException) -> None:
         status: Status = "skipped" if is_skip(error) else "failed"

@@ -458,6 +458,11 @@ def test_a_relative_path_in_code_starts_from_the_codes_folder(project: Project) 
         file.parent.rmdir()
 
 
+def test_a_value_cannot_lead_a_path_out_of_its_folder(project: Project) -> None:
+    with pytest.raises(ParameterError, match=r"output .result. of task .exported.: path .*region"):
+        project.value(exported, {"region": "../../evil"})
+
+
 def test_a_path_that_cannot_be_filled_or_takes_one_file_only_is_an_error(project: Project) -> None:
     with pytest.raises(ParameterError) as unknown:
         project.value(wrong_path)
