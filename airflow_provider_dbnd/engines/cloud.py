@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal
 
 from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.remote.driver_file import driver_url
 from airflow_provider_dbnd.core.remote.job import Job
 from airflow_provider_dbnd.core.storage.filesystem import SCHEMES, redact, scheme_of
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines import spark_options as options
-from airflow_provider_dbnd.engines.driver_file import driver_url
 from airflow_provider_dbnd.engines.remote import RemoteTask
 from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError
 

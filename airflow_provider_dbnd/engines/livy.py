@@ -10,10 +10,10 @@ from airflow.providers.apache.livy.hooks.livy import BatchState, LivyHook
 from airflow.providers.apache.livy.operators.livy import LivyOperator
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_dbnd.core.remote.driver_file import driver_url
 from airflow_provider_dbnd.core.remote.job import Job
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines import spark_options as options
-from airflow_provider_dbnd.engines.driver_file import driver_url
 from airflow_provider_dbnd.engines.livy_trigger import BatchTrigger
 from airflow_provider_dbnd.engines.remote import RemoteTask, local_folder
 from airflow_provider_dbnd.engines.spark_program import SparkEngine

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
+from airflow_provider_dbnd.core.remote.driver_file import driver_source, driver_url
 from airflow_provider_dbnd.core.remote.job import Job
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines import spark_options as options
-from airflow_provider_dbnd.engines.driver_file import driver_source, driver_url
 from airflow_provider_dbnd.engines.remote import RemoteTask, local_folder
 from airflow_provider_dbnd.engines.spark_program import SparkEngine
 from airflow_provider_dbnd.exceptions import ConfigurationError, EngineError

@@ -31,6 +31,7 @@ from airflow_provider_dbnd.core.remote.job import Job, recall
 from airflow_provider_dbnd.core.resolution import Value
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.spark.session import PROGRAM, hadoop_url
+from airflow_provider_dbnd.core.storage.claims import claim_keys
 from airflow_provider_dbnd.core.storage.filesystem import absolute, parse
 from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
@@ -82,7 +83,7 @@ class SparkEngine(RemoteTask):
             program = self._located(values.pop("application"), base, spec.store)
             java_class, template = values.pop("java_class"), values.pop("args")
             known = {name: _shown(value, spec.store) for name, value in values.items()}
-            with self._folder(spec, [program, java_class, template, known]) as folder:
+            with self._folder(spec, program, [java_class, template, known]) as folder:
                 written = {slot.name: f"{folder}/{slot.name}" for slot in signature.outputs}
                 urls = {name: _url(uri, spec.store) for name, uri in written.items()}
                 self.use(program, java_class, filled(template, {**known, **urls}))
@@ -122,10 +123,10 @@ class SparkEngine(RemoteTask):
         return outputs[slots[0].name] if single else outputs or None
 
     @contextlib.contextmanager
-    def _folder(self, spec: TaskSpec, content: Any) -> Iterator[str]:
+    def _folder(self, spec: TaskSpec, program: str, content: list[Any]) -> Iterator[str]:
         """Give the folder for outputs: that of a job which goes on from an earlier try, or a new one."""
         folders = spec.store.folders
-        fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        fingerprint = hashlib.sha256(json.dumps([program, *content]).encode()).hexdigest()
         earlier = recall(spec.store, spec.identity)
         if earlier is not None and earlier.fingerprint == fingerprint:
             self._sent, self._job = spec, earlier
@@ -137,6 +138,7 @@ class SparkEngine(RemoteTask):
                 failure="",
                 fingerprint=fingerprint,
                 options={},
+                program=program,
             )
             self.sends(spec, job)
         assert self._job is not None
@@ -166,7 +168,9 @@ class SparkEngine(RemoteTask):
             return path
         digest = file_checksum(path).partition(":")[2]
         where = key(CODE, digest[:32], os.path.basename(path))
-        if not store.exists(where):
+        if store.exists(where):
+            claim_keys(store, [where])
+        else:
             with open(path, "rb") as file:
                 store.put_bytes(where, file.read())
         return _url(store.uri(where), store)

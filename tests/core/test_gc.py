@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,14 +18,19 @@ from local_project import Project
 from pandas import DataFrame
 
 from airflow_provider_dbnd import load, output, pipeline, task
+from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.gc import Policy, collect
 from airflow_provider_dbnd.core.gc import sweep as sweeping
 from airflow_provider_dbnd.core.gc.spool import Among, Spool
+from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.past.addresses import Address
 from airflow_provider_dbnd.core.past.fsck import Finding, check
 from airflow_provider_dbnd.core.past.history import last_attempts
 from airflow_provider_dbnd.core.past.tags import promote
 from airflow_provider_dbnd.core.past.versions import outputs_of
+from airflow_provider_dbnd.core.remote.driver_file import driver_file, driver_key
+from airflow_provider_dbnd.core.remote.job import Job, Place, remember, send
+from airflow_provider_dbnd.core.settings import load_settings
 from airflow_provider_dbnd.core.storage import claims
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
@@ -223,6 +229,62 @@ def test_a_run_whose_job_is_under_way_stays(project: Project, home: Path) -> Non
     collect(project.store, Policy(keep_days=5), delete=True)
 
     assert runs(project) == {"one"}
+
+
+def sent(project: Project) -> Job:
+    """Send a job as an engine does that is told of a program in the store."""
+    identity = Identity(pipeline="daily", run_id="one", task_id="make")
+    spec = TaskSpec(identity=identity, arguments={}, store=project.store)
+    place = Place(engine="livy", type="livy", shares_disk=True, code="image")
+    job = send(spec, make.definition, load_settings(project.folder), place)
+    driver_file(project.store)
+    remember(project.store, identity, job)
+    return job
+
+
+def test_the_program_of_a_job_that_is_under_way_stays(project: Project, home: Path) -> None:
+    sent(project)
+    age(home, 10)
+
+    collect(project.store, Policy(keep_days=5), delete=True)
+
+    assert project.store.exists(driver_key())
+
+
+def test_a_program_that_a_job_is_given_while_it_is_about_to_go_stays(
+    project: Project, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = driver_file(project.store)
+    age(home, 10)
+    condemned = claims.condemned
+
+    def race(store: ArtifactStore, keys: Any) -> Any:
+        monkeypatch.setattr(claims, "condemned", condemned)
+        sent(project)
+        return condemned(store, keys)
+
+    monkeypatch.setattr(sweeping.claims, "condemned", race)
+
+    assert collect(project.store, Policy(keep_days=5), delete=True).spared == 1
+    assert project.store.exists(program)
+
+
+def test_a_copy_of_a_jar_goes_unless_a_job_that_is_under_way_is_given_it(
+    project: Project, home: Path
+) -> None:
+    used, unused = (f"_code/{32 * letter}/clean-1.4.jar" for letter in "ab")
+    for jar in (used, unused):
+        project.store.put_bytes(jar, b"PK")
+    job = replace(sent(project), program=f"s3a://bucket/store/{used}")
+    remember(project.store, Identity(pipeline="daily", run_id="one", task_id="make"), job)
+    age(home, 10)
+    noted = {each.where for each in check(project.store) if each.kind == "garbage"}
+
+    report = collect(project.store, Policy(keep_days=5), delete=True)
+
+    assert noted == {unused}
+    assert {each for each in names(project, "_code") if each.endswith(".jar")} == {used}
+    assert report.other["code"].objects == 1
 
 
 def test_an_object_without_a_manifest_goes_once_it_is_old(project: Project, home: Path) -> None:

@@ -202,6 +202,32 @@ def test_in_cluster_mode_the_program_is_fetched_from_the_store(
     assert program.startswith(f"file://{store_url}/_code/")
 
 
+#: Cleans up as if the copy of this program had been in the store for ten days.
+CLEANS_UP = """
+import os, time
+from pathlib import Path
+from airflow_provider_dbnd import clean_up
+
+old = time.time() - 10 * 86400
+os.utime(__file__, (old, old))
+clean_up(keep_days=5, delete=True, store=str(Path(__file__).parents[2]))
+assert os.path.exists(__file__)
+"""
+
+
+def test_a_clean_up_leaves_the_program_of_a_job_that_is_under_way(
+    flow: Callable[..., Any], spark_submit: SparkSubmit
+) -> None:
+    engine = (
+        f'[engines.here]\ntype = "spark"\nspark_binary = "{spark_submit.path}"\n'
+        'master = "yarn"\ndeploy_mode = "cluster"\n'
+    )
+
+    left, log = flow(text=CLEANS_UP + PROGRAM, engine=engine)
+
+    assert left.states()["program"] == "success", log
+
+
 # --- declarations ---------------------------------------------------------------------------------
 
 

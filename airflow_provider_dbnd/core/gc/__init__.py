@@ -2,8 +2,8 @@
 
 One rule, which reuse shares. A run is live while the policy keeps it, a tag is on one of its versions,
 a job of it is under way, or it is younger than the grace period. The manifests of a live run are live,
-and so is the one whose result they reused. An object is live while a live manifest, a live spec or a
-tag that holds names it. What reuse could hand out is live, or its record goes first.
+and so is the one whose result they reused. An object is live while a live manifest, a live spec, a
+job under way or a tag that holds names it. What reuse could hand out is live, or its record goes first.
 
 The order of deletion is: reuse records, manifests and specs of dead runs, then objects. Killed at any
 point, what is left is a consistent store with less garbage, and the next clean-up finds the rest. See

@@ -17,7 +17,9 @@ Kind = Literal["artifact", "code", "inputs"]
 #: ``{digest}[-{form}].{ext}``, as results are named by their content.
 _ARTIFACT = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{12})?\.[A-Za-z0-9~_.]+")
 _PART = re.compile(r"_parts\.json|part-\d{5,}-[0-9a-f]{12}\.\w+")
-_SHIPPED = re.compile(rf"/({INPUTS}/[0-9a-f]+|{CODE}/[^/]+\.zip)(?=/|$)")
+#: ``{digest}/{name}`` is a user's program, as engines find it by its own name.
+_CODE = re.compile(rf"{CODE}/([0-9a-f]{{32}}/)?[^/]+")
+_SHIPPED = re.compile(rf"/({INPUTS}/[0-9a-f]+|{_CODE.pattern})(?=/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def unit_of(name: str) -> Unit | None:
     >>> unit_of("mart/2026/day.parquet")
     """
     parts = name.split("/")
-    if parts[0] == CODE and len(parts) == 2:
+    if _CODE.fullmatch(name):
         return Unit("code", name)
     if parts[0] == INPUTS and len(parts) > 2:
         return Unit("inputs", "/".join(parts[:2]))

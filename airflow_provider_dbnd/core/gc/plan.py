@@ -23,7 +23,7 @@ from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest
 from airflow_provider_dbnd.core.past.history import entries, read_all
 from airflow_provider_dbnd.core.past.starts import STARTS, run_of_start
 from airflow_provider_dbnd.core.past.tags import tags
-from airflow_provider_dbnd.core.remote.job import SPECS
+from airflow_provider_dbnd.core.remote.job import JOBS, SPECS
 from airflow_provider_dbnd.core.reuse.index import REUSE
 from airflow_provider_dbnd.core.storage.claims import CLAIMS
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
@@ -50,7 +50,7 @@ class Plan:
 def made_plan(store: ArtifactStore, policy: Policy, folder: str, *, delete: bool = False) -> Plan:
     """Return what *policy* lets go. Names are sorted in files in local *folder*.
 
-    :raises ArtifactCorruptedError: where a live manifest, spec or tag does not tell what it names.
+    :raises ArtifactCorruptedError: where a live manifest, spec, job record or tag does not tell what it names.
     """
     return _Marking(store, policy, folder, delete).plan()
 
@@ -94,10 +94,11 @@ class _Marking:
             if hit := manifest.reuse.get("hit"):
                 identity = {k: v for k, v in hit.items() if k != "seconds"}
                 self._hits.add(Identity(**identity).key())
-        for found in self._store.list(SPECS):
-            run = run_of(found.key)
-            if run is not None and self._runs.live(run):
-                self._mark(self._json(found.key))
+        for folder in (SPECS, JOBS):
+            for found in self._store.list(folder):
+                run = run_of(found.key)
+                if run is not None and self._runs.live(run):
+                    self._mark(self._json(found.key))
 
     def _manifests(self, *, live: bool) -> Iterator[Manifest]:
         batch = []

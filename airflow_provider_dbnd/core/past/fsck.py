@@ -130,14 +130,15 @@ class _Check:
             yield self._damaged("tag", "_tags", exc)
 
     def _specs(self) -> Iterator[Finding]:
-        for info in self._store.list(SPECS):
-            try:
-                for name in named_in(json.loads(self._store.get_bytes(info.key))):
-                    self._named.add(name, "spec", info.key, "")
-            except ArtifactNotFoundError:
-                continue
-            except ValueError as exc:
-                yield self._damaged("spec", info.key, exc)
+        for kind, folder in (("spec", SPECS), ("job record", JOBS)):
+            for info in self._store.list(folder):
+                try:
+                    for name in named_in(json.loads(self._store.get_bytes(info.key))):
+                        self._named.add(name, kind, info.key, "")
+                except ArtifactNotFoundError:
+                    continue
+                except ValueError as exc:
+                    yield self._damaged(kind, info.key, exc)
 
     def _expect(self, reference: Any, where: str, role: str) -> None:
         artifact = Artifact.from_json(reference)

@@ -30,6 +30,7 @@ from airflow_provider_dbnd.core.remote.bundle import (
     project_root,
     runner_archives,
 )
+from airflow_provider_dbnd.core.remote.driver_file import driver_key
 from airflow_provider_dbnd.core.remote.function_reference import (
     FunctionReference,
     find_definition,
@@ -91,7 +92,7 @@ class Job:
     """One spec that was sent. ``fingerprint`` tells whether another attempt would send the same.
 
     ``name`` is what the engine calls the job, once it is known; ``lease`` is the one of the task that
-    waits for it, where single flight is on.
+    waits for it, where single flight is on; ``program`` is the URL of one that is none of our functions.
     """
 
     spec: str
@@ -102,6 +103,7 @@ class Job:
     options: Mapping[str, Any]
     name: str | None = None
     lease: Mapping[str, Any] | None = None
+    program: str | None = None
 
     def arguments(self) -> list[str]:
         """Return what the program that runs the job is called with."""
@@ -130,7 +132,11 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
         arguments = packer.pack(definition, values)
     work = {
         "function": asdict(reference),
-        "code": {"archives": [asdict(each) for each in archives]},
+        # A clean-up keeps what a spec names; the engine may fetch the program long after this.
+        "code": {
+            "archives": [asdict(each) for each in archives],
+            "program": store.uri(driver_key()),
+        },
         "arguments": arguments,
         "elements": spec.elements,
         "folder": definition.signature.folder if place.shares_disk else None,

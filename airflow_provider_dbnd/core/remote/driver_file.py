@@ -8,6 +8,7 @@ import inspect
 from airflow_provider_dbnd.core.remote import bootstrap
 from airflow_provider_dbnd.core.remote.bundle import CODE
 from airflow_provider_dbnd.core.spark.session import hadoop_url
+from airflow_provider_dbnd.core.storage.claims import claim_keys
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 
 
@@ -16,12 +17,19 @@ def driver_source() -> str:
     return inspect.getsource(bootstrap)
 
 
+def driver_key() -> str:
+    """Return the key of the program, which names its bytes."""
+    digest = hashlib.sha256(driver_source().encode()).hexdigest()
+    return key(CODE, f"bootstrap-{digest[:32]}.py")
+
+
 def driver_file(store: ArtifactStore) -> str:
-    """Put the program into the store and return its URI there."""
-    data = driver_source().encode()
-    where = key(CODE, f"bootstrap-{hashlib.sha256(data).hexdigest()[:32]}.py")
-    # The key names the bytes, so what is there is right.
-    return store.uri(where) if store.exists(where) else store.put_bytes(where, data)
+    """Put the program into the store, or keep what is there, and return its URI."""
+    where = driver_key()
+    if not store.exists(where):
+        return store.put_bytes(where, driver_source().encode())
+    claim_keys(store, [where])
+    return store.uri(where)
 
 
 def driver_url(store: ArtifactStore) -> str:
