@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,11 +33,12 @@ from airflow_provider_dbnd.core.remote.driver_file import driver_file, driver_ke
 from airflow_provider_dbnd.core.remote.job import Job, Place, remember, send
 from airflow_provider_dbnd.core.settings import load_settings
 from airflow_provider_dbnd.core.storage import claims
-from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, Info
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
     ConfigurationError,
+    StoreError,
 )
 
 DAY = 86400.0
@@ -517,6 +519,67 @@ def test_a_manifest_written_anew_while_the_old_one_goes_is_there(
     claims.settle(store, where, b"new")
 
     assert store.get_bytes(where) == b"new"
+
+
+class SlowStore(ArtifactStore):
+    """Takes longer to list claims than a condemnation lasts, and a while for each delete."""
+
+    all_claims = one_folder = 0.6
+    listings = 0
+
+    def list(self, prefix: str = "") -> Iterator[Info]:
+        if prefix.startswith(claims.CLAIMS):
+            self.listings += 1
+            assert self.listings < 30, "this clean-up never ends"
+            time.sleep(self.all_claims if prefix == claims.CLAIMS else self.one_folder)
+        return super().list(prefix)
+
+    def delete(self, key: str) -> None:
+        if not key.startswith("_"):
+            time.sleep(0.1)
+        super().delete(key)
+
+
+@pytest.fixture
+def slow(project: Project, home: Path, monkeypatch: pytest.MonkeyPatch) -> SlowStore:
+    """A store with old results that nothing names."""
+    monkeypatch.setattr(claims, "LASTS", 0.5)
+    store = SlowStore(project.store.url)
+    for number in range(20):
+        store.put_bytes(f"p/t/result/{number:032x}.json", b"1")
+    age(home, 10)
+    return store
+
+
+def test_where_all_claims_take_too_long_to_list_a_clean_up_looks_at_fewer(slow: SlowStore) -> None:
+    slow.one_folder = 0.0
+
+    collect(slow, Policy(keep_days=5), delete=True)
+
+    assert list(slow.list("p")) == []
+
+
+def test_a_clean_up_of_a_store_too_slow_to_be_safe_stops_and_says_so(slow: SlowStore) -> None:
+    with pytest.raises(StoreError, match="Run dbnd gc again when the store answers faster"):
+        collect(slow, Policy(keep_days=5), delete=True)
+
+    assert len(list(slow.list("p"))) == 20
+    assert list(slow.list(claims.CONDEMNED)) == []
+
+
+def test_a_folder_of_more_parts_than_there_is_time_for_goes_in_several_rounds(
+    slow: SlowStore, home: Path
+) -> None:
+    slow.all_claims = slow.one_folder = 0.0
+    folder = f"p/t/result/{32 * 'f'}.parquet"
+    slow.put_bytes(f"{folder}/_parts.json", b"{}")
+    for number in range(12):
+        slow.put_bytes(f"{folder}/part-{number:05d}-{12 * '0'}.parquet", b"PAR1")
+    age(home, 10)
+
+    collect(slow, Policy(keep_days=5), delete=True)
+
+    assert list(slow.list("p")) == []
 
 
 def test_a_grace_period_too_short_for_a_task_is_refused() -> None:

@@ -25,8 +25,12 @@ from airflow_provider_dbnd.core.storage.filesystem import parse
 from airflow_provider_dbnd.core.storage.objects import STAGING
 from airflow_provider_dbnd.core.storage.parts import LISTING
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.exceptions import StoreError
 
 T = TypeVar("T")
+
+#: What lives and goes as one: its name, and those of its objects in the order in which they go.
+_Unit = tuple[str, list[str]]
 
 _BATCH = 500
 _AT_ONCE = 16
@@ -52,6 +56,7 @@ def clean_up(
     :param grace: nothing younger is deleted; as a timedelta or text, an hour or more, by default ``"1d"``.
     :param store: URL; by default the store of the running task, of ``DBND_STORE`` or ``dbnd.toml``.
     :raises ConfigurationError: for a rule that makes no sense.
+    :raises StoreError: where the store is so slow that nothing can be deleted safely.
 
     >>> clean_up(keep_last=3, store="memory://clean-up-of-nothing").total
     Tally(objects=0, bytes=0)
@@ -73,6 +78,7 @@ def collect(store: ArtifactStore, policy: Policy, *, delete: bool = False) -> Re
 class _Sweep:
     def __init__(self, store: ArtifactStore, plan: Plan) -> None:
         self._store, self._plan = store, plan
+        self._at_once = _BATCH
 
     def run(self) -> None:
         self._withdraw()
@@ -83,42 +89,60 @@ class _Sweep:
             self._condemn(((name, [name]) for (name,) in self._plan.manifests), pool)
             self._condemn(_units(self._plan.objects), pool)
 
-    def _condemn(self, units: Iterable[tuple[str, list[str]]], pool: ThreadPoolExecutor) -> None:
-        for batch in _batches(units):
-            rest = batch
-            while rest:
-                rest = self._delete(rest, pool)
+    def _condemn(self, units: Iterable[_Unit], pool: ThreadPoolExecutor) -> None:
+        coming, waiting = iter(units), list[_Unit]()
+        while waiting := waiting or list(islice(coming, self._at_once)):
+            batch, later = waiting[: self._at_once], waiting[self._at_once :]
+            left = self._delete(batch, pool)
+            if _count(left) == _count(batch):
+                self._at_once = self._fewer(batch)
+            waiting = left + later
 
-    def _delete(
-        self, units: list[tuple[str, list[str]]], pool: ThreadPoolExecutor
-    ) -> list[tuple[str, list[str]]]:
-        """Delete units and return those for which there was no time."""
+    def _fewer(self, batch: list[_Unit]) -> int:
+        """Return how many units to condemn at once, as looking at those of *batch* took all the time."""
+        if len(batch) == 1:
+            raise StoreError(
+                f"to look at the claims and the times of {_count(batch)} objects took more than "
+                f"{claims.LASTS:g} s, for which a clean-up may act on what it saw, so "
+                f"{self._store.uri(batch[0][0])} was not deleted. Run dbnd gc again when the store "
+                "answers faster; it goes on from here."
+            )
+        return max(1, len(batch) // 4)
+
+    def _delete(self, units: list[_Unit], pool: ThreadPoolExecutor) -> list[_Unit]:
+        """Delete units and return those, with their objects, for which there was no time."""
         names = [each for name, members in units for each in _claimable(name, members)]
+        # From before tasks can see the condemnation.
+        until = time.monotonic() + claims.LASTS
         with claims.condemned(self._store, names):
-            until = time.monotonic() + claims.LASTS
             claimed = claims.claimed(self._store, names, self._plan.before)
-            delete = partial(self._unit, claimed=claimed, until=until)
-            done = list(pool.map(lambda unit: delete(*unit), units))
-        return [unit for unit, went in zip(units, done, strict=True) if not went]
-
-    def _unit(self, name: str, members: list[str], *, claimed: set[str], until: float) -> bool:
-        """Delete a unit unless somebody wants it; return False if there was no time for it."""
-        if time.monotonic() > until:
-            return False
-        if not (claimed.isdisjoint(_claimable(name, members)) and self._is_old(members)):
-            self._plan.report.spared += 1
-            return True
-        # Without its list a folder is no artifact any more.
-        for each in sorted(members, key=lambda m: not m.endswith(f"/{LISTING}")):
             if time.monotonic() > until:
-                return False
+                return units
+            objects = [each for _, members in units for each in members]
+            young = {
+                n
+                for n, old in zip(objects, pool.map(self._is_old, objects), strict=True)
+                if not old
+            }
+            delete = partial(self._unit, wanted=claimed | young, until=until)
+            left = list(pool.map(lambda unit: delete(*unit), units))
+        return [(name, rest) for (name, _), rest in zip(units, left, strict=True) if rest]
+
+    def _unit(self, name: str, members: list[str], *, wanted: set[str], until: float) -> list[str]:
+        """Delete a unit unless somebody wants it; return the objects for which there was no time."""
+        if not wanted.isdisjoint((name, *members)):
+            self._plan.report.spared += 1
+            return []
+        for done, each in enumerate(members):
+            if time.monotonic() > until:
+                return members[done:]
             self._store.delete(each)
         self._tidy(name)
-        return True
+        return []
 
-    def _is_old(self, members: list[str]) -> bool:
-        times = [claims.written(self._store, each) for each in members]
-        return all(each is None or 0 < each < self._plan.before for each in times)
+    def _is_old(self, name: str) -> bool:
+        written = claims.written(self._store, name)
+        return written is None or 0 < written < self._plan.before
 
     def _record(self, name: str) -> None:
         found = claims.written(self._store, name)
@@ -180,9 +204,17 @@ def _claimable(name: str, members: list[str]) -> list[str]:
     return members if name.startswith(f"{INPUTS}/") else [name]
 
 
-def _units(lines: Iterable[list[str]]) -> Iterator[tuple[str, list[str]]]:
+def _units(lines: Iterable[list[str]]) -> Iterator[_Unit]:
     for name, members in groupby(lines, key=lambda line: line[0]):
-        yield name, [line[1] for line in members]
+        # Without its list a folder is no artifact any more.
+        yield (
+            name,
+            sorted((line[1] for line in members), key=lambda m: not m.endswith(f"/{LISTING}")),
+        )
+
+
+def _count(units: Iterable[_Unit]) -> int:
+    return sum(len(members) for _, members in units)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
