@@ -15,13 +15,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from local_project import Project
 
 from airflow_provider_dbnd import Reuse, task
-from airflow_provider_dbnd.core.manifest import Identity
+from airflow_provider_dbnd.core.execute import TaskSpec, execute
+from airflow_provider_dbnd.core.manifest import Identity, Manifest
 from airflow_provider_dbnd.core.past.fsck import check
 from airflow_provider_dbnd.core.past.history import attempts_of_run
 from airflow_provider_dbnd.core.reuse import flight
+from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.exceptions import StoreError
 
 ROUNDS = 200
 #: Rounds under way at the same time: most of a round is waiting.
@@ -173,6 +178,81 @@ def test_a_result_that_arrives_between_the_last_look_and_the_end_of_the_lease_is
         assert to_compute
     with flight.holding(store, "d", task_two, lambda: next(looks)) as to_compute:
         assert not to_compute
+
+
+class Unwritable(ArtifactStore):
+    """Does not take some keys any more once a task was called."""
+
+    down = ""
+
+    def put_bytes(self, key: str, data: bytes, *, overwrite: bool = False) -> str:
+        if self.down and key.startswith(self.down):
+            raise StoreError("the store does not answer")
+        return super().put_bytes(key, data, overwrite=overwrite)
+
+
+def attempt(store: Unwritable, function: Any) -> Manifest:
+    identity = Identity(pipeline="p", run_id="r", task_id="t")
+    spec = TaskSpec(identity=identity, arguments={}, store=store)
+    definition = task(function).definition
+    option = Reuse(single_flight=True)
+    return run_or_reuse(spec, definition, lambda s: execute(s, definition), option=option)
+
+
+NOT_ENDED = (
+    "the lease of this result is over in 30 s, since its last write failed; after that another run "
+    "that wants the same result, and does not find it, computes it: the store does not answer"
+)
+
+
+def test_a_result_stands_where_its_lease_cannot_be_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Unwritable(str(tmp_path))
+
+    def computes() -> int:
+        store.down = "_reuse/leases"
+        return 1
+
+    assert attempt(store, computes).status == "success"
+    assert caplog.messages[-1] == NOT_ENDED
+
+
+def test_the_error_of_a_task_stands_where_its_lease_cannot_be_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Unwritable(str(tmp_path))
+
+    def fails() -> int:
+        store.down = "_reuse/leases"
+        raise ValueError("the user's own")
+
+    with pytest.raises(ValueError, match="the user's own"):
+        attempt(store, fails)
+
+    assert caplog.messages[-1] == NOT_ENDED
+
+
+def test_a_deferral_stands_where_its_lease_cannot_be_handed_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Deferred(BaseException): ...
+
+    store = Unwritable(str(tmp_path))
+    lease = flight.Lease(store, digest="d", generation=0, holder="one", task=["p", "r", "t", -1])
+    assert lease.created()
+
+    def defer() -> None:
+        with lease.held():
+            lease.keep()
+            store.down = "_reuse/leases"
+            raise Deferred
+
+    with pytest.raises(Deferred):
+        defer()
+
+    (told,) = caplog.messages
+    assert "goes on if the triggerer renews it within 30 s" in told
 
 
 def _spans(n: int) -> dict[int, tuple[float, float]]:

@@ -53,6 +53,8 @@ class Lease:
         self._store, self._digest, self._generation = store, digest, generation
         self._who = {"holder": holder, "task": list(task)}
         self._kept = False
+        # Of one that another process wrote: that of a task that waited.
+        self._lasts = WAITING_OVER
 
     def to_json(self) -> dict[str, Any]:
         """Return what another process makes this lease of, beside the store."""
@@ -77,10 +79,7 @@ class Lease:
         finally:
             stop.set()
             renewal.join()
-            if self._kept:
-                self.renew_waiting()
-            else:
-                self.end()
+            self._leave()
 
     def keep(self) -> None:
         """Let the lease go on after :meth:`held`: the task waits, and goes on in another process."""
@@ -94,6 +93,21 @@ class Lease:
         """Let others compute the result, if there is none."""
         self._put(over=True)
 
+    def _leave(self) -> None:
+        """Write what others are to know last; what the task came to stands without it."""
+        try:
+            if self._kept:
+                self.renew_waiting()
+            else:
+                self.end()
+        except DbndError as exc:
+            what = "goes on if the triggerer renews it within" if self._kept else "is over in"
+            log.warning(
+                "the lease of this result %s %g s, since its last write failed; after that another run "
+                "that wants the same result, and does not find it, computes it: %s",
+                *(what, self._lasts, exc),
+            )
+
     def _renew_until(self, stop: threading.Event) -> None:
         while not stop.wait(RENEWAL):
             try:
@@ -105,6 +119,7 @@ class Lease:
         state = {**self._who, "renewed": 0, "over": False, "patience": None, **changes}
         where = _key(self._digest, self._generation)
         self._store.put_bytes(where, json.dumps(state).encode(), overwrite=overwrite)
+        self._lasts = state["patience"] or OVER
 
 
 @contextlib.contextmanager
