@@ -168,9 +168,7 @@ class _Run:
         self._commit(manifest)
         # What load() reads inside a task is an input that the key does not know.
         if manifest.reuse and not self.attempt.loaded:
-            from airflow_provider_dbnd.core.reuse.index import record
-
-            record(self.spec.store, manifest)
+            self._offer(manifest)
         return manifest
 
     def reuse(self, found: Manifest) -> Manifest:
@@ -304,6 +302,15 @@ class _Run:
     def _commit(self, manifest: Manifest) -> None:
         claims.claim_inputs(self.spec.store, manifest.inputs)
         log.info("manifest: %s", write_manifest(self.spec.store, manifest))
+
+    def _offer(self, manifest: Manifest) -> None:
+        from airflow_provider_dbnd.core.reuse.index import record
+
+        try:
+            record(self.spec.store, manifest)
+        except DbndError as exc:
+            # The result is committed; only finding it again is lost.
+            log.warning("later runs may not find this result, and compute it again then: %s", exc)
 
     def _manifest(self, status: Status, error: Mapping[str, str] | None = None) -> Manifest:
         return Manifest(

@@ -255,6 +255,21 @@ def test_a_deferral_stands_where_its_lease_cannot_be_handed_on(
     assert "goes on if the triggerer renews it within 30 s" in told
 
 
+def test_a_result_stands_where_later_runs_cannot_be_told_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Unwritable(str(tmp_path))
+
+    def computes() -> int:
+        store.down = "_reuse/results"
+        return 1
+
+    assert attempt(store, computes).outputs == {"result": 1}
+    assert caplog.messages[-1] == (
+        "later runs may not find this result, and compute it again then: the store does not answer"
+    )
+
+
 def _spans(n: int) -> dict[int, tuple[float, float]]:
     """Return when each process of a round began to compute, and when it ended or was killed."""
     starts: dict[int, float] = {}
