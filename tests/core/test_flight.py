@@ -26,7 +26,7 @@ from airflow_provider_dbnd.core.past.history import attempts_of_run
 from airflow_provider_dbnd.core.reuse import flight
 from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
-from airflow_provider_dbnd.exceptions import StoreError
+from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, StoreError
 
 ROUNDS = 200
 #: Rounds under way at the same time: most of a round is waiting.
@@ -267,6 +267,41 @@ def test_a_result_stands_where_later_runs_cannot_be_told_of_it(
     assert attempt(store, computes).outputs == {"result": 1}
     assert caplog.messages[-1] == (
         "later runs may not find this result, and compute it again then: the store does not answer"
+    )
+
+
+def test_a_damaged_lease_is_told_and_taken_over_like_that_of_a_dead_holder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight, "OVER", 0.3)
+    monkeypatch.setattr(flight, "LOOK", 0.01)
+    store = ArtifactStore(str(tmp_path))
+    store.put_bytes("_reuse/leases/d/0.json", b'{"holder": "x", "tas')
+    mine = Identity(pipeline="p", run_id="r", task_id="t")
+
+    with flight.holding(store, "d", mine, lambda: False) as lease:
+        assert lease is not None
+
+    damaged, *_, over = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert damaged.startswith(f"{store.url}/_reuse/leases/d/0.json is no lease that can be read: ")
+    assert damaged.endswith("; waiting for 0.3 s whether it is renewed")
+    assert over == "whoever computed d died; taking over"
+
+
+def test_a_foreign_file_among_leases_is_told_as_what_it_is(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    store.put_bytes("_reuse/leases/d/x.json", b"{}")
+    mine = Identity(pipeline="p", run_id="r", task_id="t")
+
+    with (
+        pytest.raises(ArtifactCorruptedError) as caught,
+        flight.holding(store, "d", mine, lambda: False),
+    ):
+        pass
+
+    assert str(caught.value) == (
+        f"{store.url}/_reuse/leases/d/x.json is no lease: expected NUMBER.json, found what this "
+        "package did not write. Delete it, and run the task again."
     )
 
 

@@ -32,6 +32,9 @@ WAITING_RENEWAL, WAITING_OVER = 60.0, 600.0
 
 _State = Mapping[str, Any]
 
+#: Key of a state that says why it is not what was written.
+_DAMAGE = "damage"
+
 log = logging.getLogger("airflow_provider_dbnd")
 
 
@@ -153,7 +156,9 @@ def _acquired(
         # Judged by this clock alone: that of another machine may be off.
         if seen != (generation, state):
             seen, since = (generation, state), time.monotonic()
-        elif state and not free and time.monotonic() - since > (state.get("patience") or OVER):
+            if state and _DAMAGE in state:
+                log.warning("%s; waiting for %g s whether it is renewed", state[_DAMAGE], OVER)
+        elif state and not free and time.monotonic() - since > state["patience"]:
             log.warning("whoever computed %s died; taking over", digest)
             free = True
         if free:
@@ -169,16 +174,35 @@ def _acquired(
 
 
 def _newest(store: ArtifactStore, digest: str) -> tuple[int, _State | None]:
-    generations = [
-        int(i.key.rpartition("/")[2].removesuffix(".json")) for i in store.list(_folder(digest))
-    ]
-    newest = max(generations, default=-1)
+    names = [info.key for info in store.list(_folder(digest))]
+    newest = max((_generation(store, name) for name in names), default=-1)
     if newest < 0:
         return newest, None
     try:
-        return newest, json.loads(store.get_bytes(_key(digest, newest)))
+        return newest, _state(store, _key(digest, newest))
     except ArtifactNotFoundError:
         return newest, None
+
+
+def _generation(store: ArtifactStore, name: str) -> int:
+    number = name.rpartition("/")[2].removesuffix(".json")
+    if not number.isdecimal():
+        raise ArtifactCorruptedError(
+            f"{store.uri(name)} is no lease: expected NUMBER.json, found what this package did not "
+            "write. Delete it, and run the task again."
+        )
+    return int(number)
+
+
+def _state(store: ArtifactStore, where: str) -> _State:
+    """Return what a lease says; a damaged one is as of a holder of whom nothing is known."""
+    data = store.get_bytes(where)
+    try:
+        state = json.loads(data)
+        return {**state, "over": bool(state["over"]), "patience": float(state["patience"] or OVER)}
+    except (ValueError, KeyError, TypeError) as exc:
+        damage = f"{store.uri(where)} is no lease that can be read: {type(exc).__name__}: {exc}"
+        return {"over": False, "patience": OVER, _DAMAGE: damage}
 
 
 def _folder(digest: str) -> str:
