@@ -12,10 +12,12 @@ import json
 import logging
 import os
 import platform
+import re
 import socket
+import string
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -174,11 +176,11 @@ class _Run:
     def reuse(self, found: Manifest) -> Manifest:
         claims.claim(self.spec.store, found.outputs)
         inputs = self.definition.signature.inputs
+        in_paths = _parameters_in_paths(self.definition.signature.outputs)
         for name, value in self.spec.arguments.items():
             given = value_of_run(self.spec.identity, inputs[name], value)
             self._record(inputs[name], given)
-            if not formats.is_data_type(inputs[name].annotation) and not is_reference(given.value):
-                # It may be part of the path that the result is published to.
+            if name in in_paths and not is_reference(given.value):
                 self._loaded[name] = converted(self.spec.identity.task_id, inputs[name], given)
         for slot in self.definition.signature.outputs:
             if path := slot.declaration.path:
@@ -344,6 +346,13 @@ class _Run:
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, MASK)
         return text
+
+
+def _parameters_in_paths(outputs: Sequence[OutputSlot]) -> set[str]:
+    """Return the names in the paths that outputs are published to."""
+    paths = [slot.declaration.path for slot in outputs if slot.declaration.path]
+    fields = [field for path in paths for _, field, _, _ in string.Formatter().parse(path) if field]
+    return {re.split(r"[.\[]", field)[0] for field in fields}
 
 
 def _as_data(task: str, spec: Input, value: Value) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from airflow_provider_dbnd.core.conversion import (
     without_none,
 )
 from airflow_provider_dbnd.core.digest import FILE_SCHEME, bytes_digest
+from airflow_provider_dbnd.core.files import located, named
 from airflow_provider_dbnd.core.parameters import Output, Parameter
 from airflow_provider_dbnd.core.signature import Signature
 from airflow_provider_dbnd.core.storage.filesystem import absolute
@@ -238,8 +238,7 @@ class Decoder:
             }
         element = _data_element(wanted)
         if isinstance(value, str) and element is not None:
-            parts = [self._located(part.strip()) for part in value.split(",")]
-            uris = self.store.expand(parts, base)
+            uris = [uri for text in named(value, wanted) for uri in self._expand(text, base)]
             return [self._uri(uri, name, element, declaration, base) for uri in uris]
         return value
 
@@ -318,7 +317,7 @@ class Decoder:
         """Have Spark read files; what they are is recorded without reading them here."""
         from airflow_provider_dbnd.core.spark.artifacts import load_files
 
-        surveys = [self.store.survey(self._located(uri), base) for uri in uris]
+        surveys = [self.store.survey(located(uri, self.store), base) for uri in uris]
         for survey in surveys:
             read = {"uri": survey.uri, "checksum": survey.checksum, "size": survey.size}
             self._record(name, read)
@@ -330,15 +329,10 @@ class Decoder:
         )
 
     def _expand(self, uri: str, base: str) -> list[str]:
-        return self.store.expand(self._located(uri), base)
-
-    def _located(self, uri: str) -> str:
-        """Fill in ``{store}``, which output paths may start with as well."""
-        root = self.store.url.rstrip("/")
-        return uri.replace("{store}", root, 1) if uri.startswith("{store}/") else uri
+        return self.store.expand(located(uri, self.store), base)
 
     def _path(self, uri: str, name: str, base: str) -> Path:
-        where = absolute(self._located(uri), base)
+        where = absolute(located(uri, self.store), base)
         if where.startswith("file://") or "://" not in where:
             return Path(where.removeprefix("file://"))
         fetched = self.store.fetch_input(where, into=self.scratch)
@@ -476,6 +470,6 @@ def _is_stream(value: Any) -> bool:
 
 
 def _data_element(annotation: Any) -> Any:
-    """Return T for ``list[T]`` where T is a data type."""
-    element = elements_of(annotation, 1)[0] if typing.get_origin(annotation) is list else None
-    return strip_annotated(element) if formats.is_data_type(element) else None
+    """Return T for ``list[T]``, or another sequence, where T is a data type."""
+    element = strip_annotated(elements_of(annotation, 1)[0])
+    return element if formats.is_data_type(element) else None

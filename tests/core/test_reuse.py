@@ -106,6 +106,55 @@ def test_a_file_with_new_bytes_misses_and_a_copy_of_the_old_ones_hits(project: P
     assert ran(project, count, {"raw": "a.csv"}) == ["count"]
 
 
+@task(reuse=True)
+def counts(parts: list[DataFrame]) -> list[int]:
+    RAN.append("counts")
+    return [len(each) for each in parts]
+
+
+def test_a_comma_belongs_to_the_name_of_one_file_and_parts_those_of_a_list(
+    project: Project,
+) -> None:
+    (project.folder / "jan,feb.csv").write_text("x\n1\n")
+    (project.folder / "mar.csv").write_text("x\n1\n2\n")
+    (project.folder / "apr.csv").write_text("x\n1\n2\n3\n")
+
+    assert ran(project, count, {"raw": "jan,feb.csv"}) == ["count"]
+    assert ran(project, count, {"raw": "jan,feb.csv"}) == []
+    assert project.value(counts, {"parts": "mar.csv, apr.csv"}) == [2, 3]
+    assert ran(project, counts, {"parts": "mar.csv,apr.csv"}) == []
+    assert ran(project, counts, {"parts": "apr.csv,mar.csv"}) == ["counts"]
+
+
+def test_files_in_a_dict_are_read_and_make_the_task_run(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    @task(reuse=True)
+    def sizes(parts: dict[str, DataFrame]) -> int:
+        return sum(map(len, parts.values()))
+
+    caplog.set_level(logging.INFO)
+    (project.folder / "a.csv").write_text("x\n1\n")
+    assert project.value(sizes, {"parts": {"a": "a.csv"}}) == 1
+    (project.folder / "a.csv").write_text("x\n1\n2\n")
+
+    assert project.value(sizes, {"parts": {"a": "a.csv"}}) == 2
+    assert "not reusable: parameter 'parts' names files inside of other values" in caplog.messages
+
+
+def test_a_path_to_what_is_not_there_yet_is_given_as_it_is(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    @task(reuse=True)
+    def writes(to: Path) -> bool:
+        return to.exists()
+
+    caplog.set_level(logging.INFO)
+
+    assert project.value(writes, {"to": "new,er.txt"}) is False
+    assert "not reusable: parameter 'to' names what is not there yet" in caplog.messages
+
+
 def test_equal_data_made_by_other_code_hits_downstream(project: Project) -> None:
     @task
     def filtered() -> DataFrame:

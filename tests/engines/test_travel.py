@@ -367,13 +367,14 @@ GIVEN: list[tuple[Any, Callable[[Path], Any], Any]] = [
     (pd.DataFrame, lambda p: ["data/[12].csv", "data/3.csv"], 6),
     (list[pd.DataFrame], lambda p: "data/3.csv, data/1.csv", [3, 1]),
     (list[pd.DataFrame], lambda p: ["data/3.csv", "data/1.csv"], [3, 1]),
+    (tuple[pd.DataFrame, ...], lambda p: "data/3.csv, data/1.csv", (3, 1)),
     (dict[str, pd.DataFrame], lambda p: {"a": "data/3.csv"}, {"a": 3}),
 ]
 
 
 def rows(value: Any) -> Any:
-    if isinstance(value, list):
-        return [rows(each) for each in value]
+    if isinstance(value, list | tuple):
+        return type(value)(map(rows, value))
     if isinstance(value, dict):
         return {name: rows(each) for name, each in value.items()}
     return len(value)
@@ -401,6 +402,12 @@ class TestFiles:
         copies = list(trip.store.list(INPUTS))
         assert bool(copies) is not shares_disk
         assert (f"{trip.folder}/data" in packed) is shares_disk
+
+    def test_with_a_comma_in_their_name_are_one_there_as_here(self, trip: Trip) -> None:
+        table(4).to_csv(trip.folder / "jan,feb.csv", index=False)
+
+        assert rows(trip.here(taking(pd.DataFrame), "jan,feb.csv")) == 4
+        assert rows(trip.there(taking(pd.DataFrame), "jan,feb.csv")) == 4
 
     def test_of_a_folder_keep_their_names_below_it(self, trip: Trip) -> None:
         for year in (2025, 2026):

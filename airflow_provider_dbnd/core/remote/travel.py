@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_dbnd.core import formats
-from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
+from airflow_provider_dbnd.core.artifacts import is_reference
 from airflow_provider_dbnd.core.conversion import (
     convert,
     elements_of,
@@ -29,6 +28,7 @@ from airflow_provider_dbnd.core.conversion import (
     without_none,
 )
 from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.files import holds_files, is_below_store, is_file, named
 from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.parameters import Output, Parameter
 from airflow_provider_dbnd.core.resolution import Value, environment_variable, shown
@@ -93,12 +93,12 @@ class _Part:
         wanted = without_none(annotation)
         if is_reference(value):
             return value
-        if not _names_files(wanted) and not _holds_references(value):
+        if not holds_files(wanted) and not _holds_references(value):
             return self._value(value, annotation)
-        if isinstance(value, str | Path) and _is_file(wanted):
+        if isinstance(value, str | Path) and is_file(wanted):
             return self.files.located(str(value), wanted, self.base)
         if type(value) in (list, tuple):
-            if _is_file(wanted) and all(isinstance(each, str | Path) for each in value):
+            if is_file(wanted) and all(isinstance(each, str | Path) for each in value):
                 return [uri for each in value for uri in _listed(self.packed(each, wanted))]
             types = elements_of(wanted, len(value))
             return [self.packed(v, t) for v, t in zip(value, types, strict=True)]
@@ -106,9 +106,9 @@ class _Part:
             fields, each = record_fields(wanted), values_of(wanted)
             packed = {k: self.packed(v, fields.get(k, each)) for k, v in value.items()}
             return dict(zip(self._keys(value, wanted), packed.values(), strict=True))
-        if isinstance(value, str) and _is_file(element := elements_of(wanted, 1)[0]):
-            return [self.packed(part.strip(), element) for part in value.split(",")]
-        if (fields := record_fields(type(value))) and _names_files(type(value)):
+        if isinstance(value, str) and is_file(element := elements_of(wanted, 1)[0]):
+            return [self.packed(text, element) for text in named(value, wanted)]
+        if (fields := record_fields(type(value))) and holds_files(type(value)):
             return {field: self.packed(getattr(value, field), t) for field, t in fields.items()}
         return self._value(value, annotation)
 
@@ -147,7 +147,7 @@ class _Files:
 
     def located(self, uri: str, wanted: Any, base: str) -> Any:
         """Return the URL of a file, a folder or a pattern, or of copies of them in the store."""
-        if uri.startswith("{store}/"):
+        if is_below_store(uri):
             return uri
         where = absolute(uri, base or os.getcwd())
         if scheme_of(where) == "memory":
@@ -248,21 +248,6 @@ def _value(spec: Input, argument: Mapping[str, Any], task_id: str) -> Value:
         )
     source = f"environment variable {variable}"
     return Value(value=os.environ[variable], source=source, base=base, hidden=True)
-
-
-def _is_file(annotation: Any) -> bool:
-    """Tell whether text given for a parameter names a file."""
-    wanted = without_none(annotation)
-    return wanted is Path or (wanted is not Artifact and formats.is_data_type(wanted))
-
-
-def _names_files(annotation: Any) -> bool:
-    """Tell whether text given for a parameter, or in parts of it, names files."""
-    wanted = without_none(annotation)
-    if _is_file(wanted):
-        return True
-    inside = (*typing.get_args(wanted), *record_fields(wanted).values())
-    return any(_names_files(each) for each in inside if each is not Ellipsis)
 
 
 def _holds_references(value: Any) -> bool:

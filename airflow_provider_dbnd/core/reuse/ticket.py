@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from airflow_provider_dbnd.core.conversion import elements_of, without_none
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.digest import bytes_digest
 from airflow_provider_dbnd.core.execute import TaskSpec, value_of_run
+from airflow_provider_dbnd.core.files import holds_files, is_file, located, named
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.resolution import MASK, Value, converted
@@ -23,7 +24,7 @@ from airflow_provider_dbnd.core.reuse.policy import Reuse
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import SELECT
-from airflow_provider_dbnd.exceptions import DbndError
+from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, DbndError
 
 _RULES = "reuse 1"
 
@@ -48,9 +49,9 @@ class Ticket:
         return {"key": self.key, "parts": dict(self.parts)}
 
 
-Files = Callable[[str, Any, str, bool], list[Any]]
-"""Returns the content of the files that a parameter names: (parameter, URIs, base, whether Spark
-reads them) to JSON."""
+Files = Callable[[str, Any, Any, str], list[Any]]
+"""Returns the content of the files that a parameter names: (parameter, text or texts, annotation,
+base) to JSON."""
 
 
 def ticket_of(
@@ -129,7 +130,9 @@ def _content(task: str, spec: Input, value: Value, files: Files) -> Any:
     """Return the content of an argument as JSON that is equal where the content is."""
     raw, annotation = value.value, without_none(spec.annotation)
     if _names_files(raw, annotation):
-        return {"files": files(spec.name, raw, value.base, formats.is_spark_frame(annotation))}
+        return {"files": files(spec.name, raw, annotation, value.base)}
+    if holds_files(annotation) and _holds_text(raw):
+        raise NotReusable(f"parameter {spec.name!r} names files inside of other values")
     if any(references(raw)):
         return _references(raw)
     if formats.is_data_type(annotation) and raw is not None:
@@ -139,34 +142,52 @@ def _content(task: str, spec: Input, value: Value, files: Files) -> Any:
 
 def _names_files(raw: Any, annotation: Any) -> bool:
     if isinstance(raw, list | tuple):
-        types = elements_of(annotation, len(raw))
-        each = [annotation] * len(raw) if formats.is_data_type(annotation) else types
-        return bool(raw) and all(map(_names_files, raw, map(without_none, each)))
+        return bool(raw) and all(map(_names_files, raw, _types_of(raw, annotation)))
     if not isinstance(raw, str | Path):
         return False
-    if annotation is Path or formats.is_data_type(annotation):
-        return True
-    return formats.is_data_type(without_none(elements_of(annotation, 1)[0]))
+    element = without_none(elements_of(annotation, 1)[0])
+    return is_file(annotation) or formats.is_data_type(element)
+
+
+def _holds_text(raw: Any) -> bool:
+    """Tell whether a container has text in it, at any depth."""
+    if is_reference(raw) or not isinstance(raw, list | tuple | Mapping):
+        return False
+    inside = raw.values() if isinstance(raw, Mapping) else raw
+    return any(isinstance(each, str | Path) or _holds_text(each) for each in inside)
+
+
+def _types_of(raw: Sequence[Any], annotation: Any) -> list[Any]:
+    """Return the annotation of each of the files that are given for one parameter."""
+    if formats.is_data_type(annotation):
+        return [annotation] * len(raw)
+    return [without_none(each) for each in elements_of(annotation, len(raw))]
 
 
 class _FilesNow:
     def __init__(self, store: ArtifactStore, scratch: str) -> None:
         self._store, self._scratch = store, scratch
 
-    def __call__(self, name: str, uris: Any, base: str, spark: bool) -> list[Any]:
-        if isinstance(uris, list | tuple):
-            return [each for item in uris for each in self(name, item, base, spark)]
-        root = self._store.url.rstrip("/")
-        parts = [part.strip() for part in str(uris).split(",")]
-        found = []
-        for part in parts:
-            uri = part.replace("{store}", root, 1) if part.startswith("{store}/") else part
-            found += [self._survey(uri, base)] if spark else self._read(uri, base)
-        return found
+    def __call__(self, name: str, raw: Any, annotation: Any, base: str) -> list[Any]:
+        if isinstance(raw, list | tuple):
+            types = _types_of(raw, annotation)
+            return [
+                content
+                for each, type_ in zip(raw, types, strict=True)
+                for content in self(name, each, type_, base)
+            ]
+        uris = [located(text, self._store) for text in named(str(raw), annotation)]
+        look = self._survey if formats.is_spark_frame(annotation) else self._read
+        try:
+            return [content for uri in uris for content in look(uri, base)]
+        except ArtifactNotFoundError as exc:
+            if annotation is Path:
+                raise NotReusable(f"parameter {name!r} names what is not there yet") from exc
+            raise
 
-    def _survey(self, uri: str, base: str) -> list[str]:
+    def _survey(self, uri: str, base: str) -> list[list[str]]:
         survey = self._store.survey(uri, base)
-        return [os.path.splitext(survey.uri)[1], survey.checksum]
+        return [[os.path.splitext(survey.uri)[1], survey.checksum]]
 
     def _read(self, uri: str, base: str) -> list[list[str]]:
         each = self._store.expand(uri, base)

@@ -1,0 +1,48 @@
+"""Text that names a user's files: for which parameters it does, how many, and what it is short for."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_dbnd.core import formats
+from airflow_provider_dbnd.core.artifacts import Artifact
+from airflow_provider_dbnd.core.conversion import elements_of, record_fields, without_none
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
+
+_STORE = "{store}/"
+
+
+def is_file(annotation: Any) -> bool:
+    """Tell whether text given for a parameter names a file, a folder or a pattern."""
+    wanted = without_none(annotation)
+    return wanted is Path or (wanted is not Artifact and formats.is_data_type(wanted))
+
+
+def holds_files(annotation: Any) -> bool:
+    """Tell whether text given for a parameter, or in parts of it, names files."""
+    wanted = without_none(annotation)
+    if is_file(wanted):
+        return True
+    inside = (*typing.get_args(wanted), *record_fields(wanted).values())
+    return any(holds_files(each) for each in inside if each is not Ellipsis)
+
+
+def named(text: str, annotation: Any) -> list[str]:
+    """Return each file, folder or pattern that *text* names for a parameter.
+
+    Commas part them where the parameter is a list of files; elsewhere they belong to a name.
+    """
+    several = not is_file(annotation) and is_file(elements_of(annotation, 1)[0])
+    return [part.strip() for part in text.split(",")] if several else [text]
+
+
+def is_below_store(text: str) -> bool:
+    """Tell whether *text* names something below the store, wherever that is."""
+    return text.startswith(_STORE)
+
+
+def located(text: str, store: ArtifactStore) -> str:
+    """Fill in ``{store}``, which output paths may start with as well."""
+    return f"{store.url}/{text.removeprefix(_STORE)}" if is_below_store(text) else text
