@@ -7,12 +7,13 @@ import functools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
+from airflow_provider_dbnd.core import trigger_rules
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, is_skip
 from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, unwrap, walk
@@ -24,6 +25,7 @@ from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean
+from airflow_provider_dbnd.core.trigger_rules import Rule, State
 from airflow_provider_dbnd.core.values import Decoder, part_of
 from airflow_provider_dbnd.exceptions import (
     GraphError,
@@ -34,52 +36,22 @@ from airflow_provider_dbnd.exceptions import (
 
 log = logging.getLogger("airflow_provider_dbnd")
 
-State = Literal["success", "failed", "skipped", "upstream_failed"]
-
-_FAILED: tuple[State, ...] = ("failed", "upstream_failed")
-
-
-def _all(*wanted: State) -> Callable[[list[State]], bool]:
-    return lambda states: all(state in wanted for state in states)
-
-
-def _any(*wanted: State) -> Callable[[list[State]], bool]:
-    return lambda states: not states or any(state in wanted for state in states)
-
-
-def _no_failure_and_a_success(states: list[State]) -> bool:
-    return _all("success", "skipped")(states) and _any("success")(states)
-
-
-def _always(states: list[State]) -> bool:  # noqa: ARG001 - asked when all before it are done
-    return True
-
-
-#: Airflow's trigger rules; all upstream is done when a rule is asked.
-_RULES: Mapping[str, Callable[[list[State]], bool]] = {
-    "all_success": _all("success"),
-    "all_failed": _all(*_FAILED),
-    "all_skipped": _all("skipped"),
-    "all_done": _always,
-    "all_done_min_one_success": _any("success"),
-    "always": _always,
-    "none_failed": _all("success", "skipped"),
-    "none_failed_min_one_success": _no_failure_and_a_success,
-    "none_skipped": _all("success", *_FAILED),
-    "one_done": _any("success", *_FAILED),
-    "one_failed": _any(*_FAILED),
-    "one_success": _any("success"),
-}
-
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of one node: its state, and the manifests of its instances in map order."""
+    """What became of one node: its state, and the manifests of its instances in map order.
+
+    ``instances`` are the states that the trigger rules of other nodes count.
+    """
 
     state: State
+    instances: Sequence[State] = ()
     manifests: list[Manifest] = field(default_factory=list)
     error: BaseException | None = None
     mapped: bool = False
+
+    def __post_init__(self) -> None:
+        self.instances = self.instances or (self.state,)
 
 
 @dataclass(kw_only=True)
@@ -161,9 +133,9 @@ class Runner:
     def _start(self, node: Node, pool: Executor) -> None:
         """Submit every instance of a node, or decide that it does not run."""
         mapped = node.call.mapped is not None
-        states = [self._outcomes[u].state for u in sorted(node.upstream)]
-        if not _rule(node)(states):
-            state: State = "upstream_failed" if _any(*_FAILED)(states) else "skipped"
+        upstream = [state for u in node.upstream for state in self._outcomes[u].instances]
+        state = _rule(node)(upstream)
+        if state is not None:
             self._finish(node, Outcome(state=state, mapped=mapped))
             return
         self._tell("started", node)
@@ -186,17 +158,7 @@ class Runner:
             wait(pending, return_when=FIRST_COMPLETED)
         for node_id in done:
             node, futures = self.graph.nodes[node_id], self._running.pop(node_id)
-            raised = [e for f in futures if (e := f.exception()) is not None]
-            errors = [e for e in raised if not is_skip(e)]
-            manifests = [f.result() for f in futures if f.exception() is None]
-            skipped = raised and not manifests
-            outcome = Outcome(
-                state="failed" if errors else "skipped" if skipped else "success",
-                manifests=manifests,
-                error=errors[0] if errors else None,
-                mapped=node.call.mapped is not None,
-            )
-            self._finish(node, outcome)
+            self._finish(node, _outcome(node, futures))
 
     def _finish(self, node: Node, outcome: Outcome) -> None:
         self._outcomes[node.id] = outcome
@@ -371,15 +333,34 @@ def order(graph: Graph) -> list[Node]:
     return list(ordered.values())
 
 
-def _rule(node: Node) -> Callable[[list[State]], bool]:
+def _outcome(node: Node, futures: Sequence[Future[Manifest]]) -> Outcome:
+    states = [_state(future.exception()) for future in futures]
+    errors = (f.exception() for f, state in zip(futures, states, strict=True) if state == "failed")
+    return Outcome(
+        # As in Airflow, a task that is mapped over nothing is skipped.
+        state=next((s for s in ("failed", "success") if s in states), "skipped"),
+        instances=states,
+        manifests=[f.result() for f in futures if f.exception() is None],
+        error=next(errors, None),
+        mapped=node.call.mapped is not None,
+    )
+
+
+def _state(error: BaseException | None) -> State:
+    if error is None:
+        return "success"
+    return "skipped" if is_skip(error) else "failed"
+
+
+def _rule(node: Node) -> Rule:
     given = str(node.call.definition.options.get("trigger_rule", "all_success"))
     name = given.rpartition(".")[2].lower()
-    if name not in _RULES:
+    if name not in trigger_rules.NAMES:
         raise GraphError(
             f"task {node.id!r}: unknown trigger_rule {name!r} in a run without Airflow"
-            f"{did_you_mean(name, _RULES)}"
+            f"{did_you_mean(name, trigger_rules.NAMES)}"
         )
-    return _RULES[name]
+    return trigger_rules.trigger_rule(name)
 
 
 def _polling(definition: Definition, task_id: str) -> Definition:

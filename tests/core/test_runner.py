@@ -165,7 +165,7 @@ def test_a_failure_stops_only_what_depends_on_it(project: Project) -> None:
         ("all_done", "success"),
         ("one_success", "success"),
         ("one_failed", "success"),
-        ("all_failed", "upstream_failed"),
+        ("all_failed", "skipped"),
         ("none_failed_min_one_success", "upstream_failed"),
         ("always", "success"),
         ("TriggerRule.ALL_DONE", "success"),
@@ -461,6 +461,40 @@ def test_a_task_that_skips_itself_skips_what_needs_it(project: Project) -> None:
     states = {name: outcome.state for name, outcome in result.outcomes.items()}
     assert states == {"maybe": "skipped", "after": "skipped", "anyway": "success"}
     assert result.success
+
+
+def test_a_task_that_is_mapped_over_nothing_is_skipped_and_so_is_what_needs_it(
+    project: Project,
+) -> None:
+    @task
+    def nothing() -> list[int]:
+        return []
+
+    @task
+    def one(n: int) -> int:
+        return n
+
+    @task
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @pipeline
+    def flow() -> None:
+        numbers = one.expand(n=nothing())
+        total(numbers)
+        total.override(task_id="anyway", trigger_rule="none_failed")(numbers)
+
+    result = project.run(flow)
+
+    states = {name: outcome.state for name, outcome in result.outcomes.items()}
+    assert states == {
+        "nothing": "success",
+        "one": "skipped",
+        "total": "skipped",
+        "anyway": "success",
+    }
+    assert result.success
+    assert result.outcomes["anyway"].manifests[0].outputs == {"result": 0}
 
 
 def test_an_edge_names_the_task_it_came_from_in_the_manifest(project: Project) -> None:
