@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.artifacts import is_reference
-from airflow_provider_dbnd.core.storage.parts import LISTING
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 #: ``{pipeline}/{task}/{output}/{file}``: the end of an artifact's URI, wherever its store is.
@@ -61,8 +60,6 @@ def in_store(store: ArtifactStore, encoded: Any) -> Any:
         if uri.startswith(f"{store.url}/"):
             return reference
         here = f"{store.url}/{key_of(reference)}"
-        # A folder of parts is there when their list is.
-        there = store.exists(here) or store.exists(f"{here}/{LISTING}")
-        return {**reference, "uri": here} if there else reference
+        return {**reference, "uri": here} if store.exists(here) else reference
 
     return replaced(encoded, moved)

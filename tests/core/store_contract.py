@@ -571,6 +571,17 @@ class StoreContract:
             assert store.expand(target, "") == [f"{target}/{part.name}" for part in listing.parts]
             assert store.fetch(target, checksum=listing.checksum, into=str(tmp_path / "into"))
 
+    def test_a_folder_was_written_when_its_list_was(self, store: ArtifactStore) -> None:
+        assert store.written("folder") is None
+
+        store.put_bytes("folder/part-00000-000000000000.bin", b"x")
+        assert store.written("folder") is None
+        assert not store.exists("folder")
+
+        store.put_bytes(f"folder/{LISTING}", b"{}")
+        assert store.exists("folder")
+        assert store.written("folder") == store.written(f"folder/{LISTING}")
+
     def test_a_file_is_sent_while_it_is_written(self, store: ArtifactStore, tmp_path: Path) -> None:
         if not store.takes_parts:
             pytest.skip("this store takes whole objects only")

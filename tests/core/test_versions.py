@@ -38,6 +38,7 @@ from airflow_provider_dbnd.core.past.history import newest_run
 from airflow_provider_dbnd.core.past.lookup import find, history
 from airflow_provider_dbnd.core.past.runs import recent_runs
 from airflow_provider_dbnd.core.past.versions import Version
+from airflow_provider_dbnd.core.references import in_store
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
@@ -531,6 +532,21 @@ def test_a_copy_that_lost_the_times_is_read_by_those_of_its_manifests(days: Proj
     assert load("daily/count", store=str(copy)) == 3
     assert load("daily/count", as_of="2026-01-03", store=str(copy)) == 2
     assert newest_run(ArtifactStore(str(copy)), "daily") == "d3"
+
+
+def test_a_reference_to_another_store_is_looked_for_once(tmp_path: Path) -> None:
+    class Counting(ArtifactStore):
+        looks = 0
+
+        def exists(self, key_or_uri: str) -> bool:
+            self.looks += 1
+            return super().exists(key_or_uri)
+
+    store = Counting(str(tmp_path))
+    there = {"dbnd_artifact": 1, "uri": "s3://other/p/t/result/a.parquet"}
+
+    assert in_store(store, there) == there
+    assert store.looks == 1
 
 
 def test_the_newest_is_found_without_reading_what_is_older(days: Project) -> None:

@@ -141,11 +141,11 @@ class _Sweep:
         return []
 
     def _is_old(self, name: str) -> bool:
-        written = claims.written(self._store, name)
+        written = self._store.written(name)
         return written is None or 0 < written < self._plan.before
 
     def _record(self, name: str) -> None:
-        found = claims.written(self._store, name)
+        found = self._store.written(name)
         if found is not None and found < self._plan.before:
             self._store.delete(name)
 

@@ -34,14 +34,12 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_provider_dbnd.core.references import references
-from airflow_provider_dbnd.core.storage.errors import store_errors
-from airflow_provider_dbnd.core.storage.object_info import modified
 from airflow_provider_dbnd.core.storage.objects import mark
-from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
+from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, Info
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
@@ -145,25 +143,6 @@ def is_over(condemnation: Info) -> bool:
     return 0 < (condemnation.mtime or 0) < time.time() - FRESH - 2 * LASTS
 
 
-def written(store: ArtifactStore, name: str) -> float | None:
-    """Return when an object was written, or the list of a folder; None where there is none."""
-    found = info(store, name)
-    if (found is None or found["type"] == "directory") and not name.endswith(".json"):
-        found = info(store, f"{name}/{LISTING}")
-    return None if found is None or found["type"] == "directory" else modified(found)
-
-
-def info(store: ArtifactStore, name: str) -> Mapping[str, Any] | None:
-    """Return what the file system says of an object, or None where there is none."""
-    uri = store.uri(name)
-    with store_errors(uri, "look at"):
-        try:
-            found: Mapping[str, Any] = store.filesystem(uri).info(store.locate(uri)[1])
-        except FileNotFoundError:
-            return None
-    return found
-
-
 def _claims(name: str) -> str:
     """Return what the keys of an object's claims begin with."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
@@ -171,7 +150,7 @@ def _claims(name: str) -> str:
 
 
 def _age(store: ArtifactStore, name: str) -> float:
-    found = written(store, name)
+    found = store.written(name)
     if found is None:
         raise ArtifactNotFoundError(
             f"{store.uri(name)} was there and is not any more: a clean-up that saw it unused was "

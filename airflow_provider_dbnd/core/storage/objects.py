@@ -56,6 +56,9 @@ class Objects(Protocol):
     def size(self, path: str) -> int | None:
         """Return the size of the object, ``None`` if there is none."""
 
+    def found(self, path: str) -> tuple[int, float] | None:
+        """Return size and modification time of the object, ``None`` if there is none."""
+
     def stamp(self, path: str) -> str | None:
         """Return what changes whenever the object is written, where the store keeps such a thing."""
 
@@ -133,11 +136,15 @@ class LocalObjects:
             _unlink(aside)
 
     def size(self, path: str) -> int | None:  # noqa: D102
+        found = self.found(path)
+        return None if found is None else found[0]
+
+    def found(self, path: str) -> tuple[int, float] | None:  # noqa: D102
         try:
             found = os.stat(path)
         except FileNotFoundError:
             return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+        return (found.st_size, found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
     def stamp(self, path: str) -> str | None:  # noqa: D102, ARG002
         return None  # a time of change can be set back
@@ -228,11 +235,15 @@ class RemoteObjects:
         transfer.upload_bytes(self.fs, data, path, create=False)
 
     def size(self, path: str) -> int | None:  # noqa: D102
+        found = self.found(path)
+        return None if found is None else found[0]
+
+    def found(self, path: str) -> tuple[int, float] | None:  # noqa: D102
         try:
             found = self.fs.info(path)
         except FileNotFoundError:
             return None
-        return None if found["type"] == "directory" else int(found["size"])
+        return None if found["type"] == "directory" else (int(found["size"]), modified(found))
 
     def stamp(self, path: str) -> str | None:  # noqa: D102
         return stamp_of(self.fs.info(path))

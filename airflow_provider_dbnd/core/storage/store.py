@@ -281,14 +281,18 @@ class ArtifactStore:
 
     def exists(self, key_or_uri: str) -> bool:
         """Tell whether the object is there, be it a file or a folder with its list."""
+        return self.written(key_or_uri) is not None
+
+    def written(self, key_or_uri: str) -> float | None:
+        """Return when the object was written, or the list of a folder; None where there is none."""
         uri = self._uri_of(key_or_uri)
         with store_errors(uri, "look at"):
             objects, path = self.locate(uri)
-            if objects.size(path) is not None:
-                return True
+            found = objects.found(path)
             # A record is no folder, and is asked for again and again while a job runs.
-            listing = None if path.endswith(".json") else objects.size(f"{path}/{LISTING}")
-            return listing is not None
+            if found is None and not path.endswith(".json"):
+                found = objects.found(f"{path}/{LISTING}")
+        return None if found is None else found[1]
 
     def stamp(self, uri: str) -> str | None:
         """Return what changes whenever the object at *uri* is written; None where nothing tells."""
