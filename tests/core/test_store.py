@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -51,6 +52,34 @@ class TestLocalStore(StoreContract):
             ArtifactNotFoundError, match=r"set \[dbnd\] store to a bucket or a shar"
         ):
             store.fetch(store.uri("a.bin"), into=str(tmp_path))
+
+    def test_a_folder_of_which_another_deletes_files_meanwhile_is_gone(
+        self, store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "staged"
+        folder.mkdir()
+        for number in range(5):
+            (folder / f"{number}.bin").touch()
+        unlink, theirs = os.unlink, iter([False, True])
+
+        def after_another(path: str, **options: Any) -> None:
+            if next(theirs, False):
+                unlink(path, **options)
+            unlink(path, **options)
+
+        monkeypatch.setattr(os, "unlink", after_another)
+
+        store.locate(store.url)[0].delete_folder(str(folder))
+
+        assert not folder.exists()
+
+    def test_a_folder_that_cannot_be_deleted_is_told(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").touch()
+
+        with pytest.raises(NotADirectoryError):
+            store.locate(store.url)[0].delete_folder(str(tmp_path / "file"))
 
     def test_file_staged_on_another_file_system_is_copied(self, store: ArtifactStore) -> None:
         elsewhere = Path("/dev/shm") / f"dbnd-test-{os.getpid()}"

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -180,8 +181,11 @@ class LocalObjects:
             return {each.name: each.stat().st_size for each in entries if each.is_file()}
 
     def delete_folder(self, folder: str) -> None:  # noqa: D102
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+        # Two may delete it at once: what the other took is no error, and not the end.
+        if sys.version_info >= (3, 12):
+            shutil.rmtree(folder, onexc=lambda _do, _path, exc: _raise_unless_gone(exc))
+        else:
+            shutil.rmtree(folder, onerror=lambda _do, _path, error: _raise_unless_gone(error[1]))
 
     def _create_from_elsewhere(self, local: str, path: str) -> None:
         with self.staging("") as aside:
@@ -339,6 +343,11 @@ def _with_folder(operation: Any, source: str, path: str) -> None:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         operation(source, path)
+
+
+def _raise_unless_gone(exc: BaseException) -> None:
+    if not isinstance(exc, FileNotFoundError):
+        raise exc
 
 
 def _unlink(path: str) -> None:
