@@ -34,8 +34,12 @@ class EmrStepTrigger(EmrAddStepsTrigger):
         """Cancel the step."""
         from asgiref.sync import sync_to_async
 
+        # Making a client reads the connection and botocore's data, which the event loop must not wait for.
+        await sync_to_async(self._cancel_step)()
+
+    def _cancel_step(self) -> None:
         given = self.serialized_fields
-        await sync_to_async(_cancel)(self.hook().conn, given["job_flow_id"], *given["step_ids"])
+        _cancel(self.hook().conn, given["job_flow_id"], *given["step_ids"])
 
 
 class EmrTask(CloudSparkTask, EmrAddStepsOperator):

@@ -7,7 +7,6 @@ the program is downloaded first, since s3:// is read by EMR's own file system.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -153,26 +152,3 @@ deferrable = {str(deferrable).lower()}
         # This Python may have another pyspark than that of spark-submit.
         python = os.path.join(os.path.dirname(spark), "python")
         assert work(options={"python": python}).outputs["result"] == 5
-
-    def test_killing_a_deferred_task_cancels_the_step(
-        self, cloud: Emr, tmp_path: Path, bucket: str
-    ) -> None:
-        from airflow_provider_dbnd.engines.emr import EmrStepTrigger
-
-        cluster, client = cloud.make_cluster(), cloud.client("emr")
-        program = tmp_path / "program.py"
-        program.write_text("import time\ntime.sleep(60)\n")
-        cloud.client("s3").upload_file(str(program), bucket.removeprefix("s3://"), "program.py")
-        step = {"Jar": "command-runner.jar", "Args": ["spark-submit", f"{bucket}/program.py"]}
-        (added,) = client.add_job_flow_steps(
-            JobFlowId=cluster, Steps=[{"Name": "x", "HadoopJarStep": step}]
-        )["StepIds"]
-        trigger = EmrStepTrigger(
-            job_flow_id=cluster, step_ids=[added], waiter_delay=1, waiter_max_attempts=9
-        )
-        module, given = trigger.serialize()
-        assert module == "airflow_provider_dbnd.engines.emr.EmrStepTrigger"
-
-        asyncio.run(EmrStepTrigger(**given).on_kill())
-
-        assert cloud.steps()[0].state == "CANCELLED"
