@@ -130,7 +130,7 @@ class CloudTask(RemoteTask):
             return True
 
     def follows(self, job: Job) -> bool:  # noqa: ARG002 - any
-        """Tell that a job is taken up: its submission is known by its token."""
+        """Tell that a job is taken up: its submission is known by its :meth:`token`, were its id lost."""
         return True
 
     def token(self, job: Job) -> str:

@@ -80,7 +80,7 @@ class EmrTask(CloudSparkTask, EmrAddStepsOperator):
         program = [self.program_url(store), *job.arguments()]
         self.steps = [
             {
-                "Name": self.job_title(),
+                "Name": self._step_name(job),
                 "ActionOnFailure": self.action_on_failure,
                 "HadoopJarStep": {
                     "Jar": "command-runner.jar",
@@ -90,13 +90,32 @@ class EmrTask(CloudSparkTask, EmrAddStepsOperator):
         ]
 
     def submit(self, context: Any) -> None:
-        """Add the step, and wait for its end."""
+        """Add the step, unless an earlier try did before it died, and wait for its end."""
         self.job_flow_id = self._cluster()
+        step = self._added_before() or self._add(context)
+        self.started(step)
+        self.follow(step, context)
+
+    def _add(self, context: Any) -> str:
         deferrable, self.deferrable = self.deferrable, False
         (step,) = EmrAddStepsOperator.execute(self, context)
         self.deferrable = deferrable
-        self.started(step)
-        self.follow(step, context)
+        return str(step)
+
+    def _added_before(self) -> str | None:
+        """Return the step of this submission that a worker added, and could not record."""
+        if not self._sent_before or self._job is None:
+            return None
+        # EMR takes no token that would make a repeated submission the same one.
+        pages = self.hook.conn.get_paginator("list_steps").paginate(ClusterId=self._cluster())
+        for step in (step for page in pages for step in page["Steps"]):
+            if step["Name"] == self._step_name(self._job):
+                self.log.info("step %s was added by an earlier try", step["Id"])
+                return str(step["Id"])
+        return None
+
+    def _step_name(self, job: Job) -> str:
+        return f"{self.job_title()} {self.token(job)[:12]}"
 
     def follow(self, job: str, context: Any) -> None:  # noqa: ARG002 - as any engine
         """Wait for the end of a step."""

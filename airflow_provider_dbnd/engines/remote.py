@@ -57,6 +57,8 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
 
     _sent: TaskSpec | None = None
     _job: Job | None = None
+    #: Whether an earlier try sent the job; it may have submitted it without recording its name.
+    _sent_before = False
 
     custom_operator_name = "@task.dbnd"
     template_fields: Sequence[str] = ("op_args", "op_kwargs", "parameters")
@@ -159,6 +161,7 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
             found = self._left_by(spec, earlier)
             if isinstance(found, Manifest):
                 return found
+            self._sent_before = found is not None
             job = found or job
         job = replace(job, lease=None if spec.lease is None else spec.lease.to_json())
         self._sent, self._job = spec, job

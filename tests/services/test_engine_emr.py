@@ -8,6 +8,7 @@ the program is downloaded first, since s3:// is read by EMR's own file system.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +89,8 @@ deferrable = {str(deferrable).lower()}
             )
 
         (step,) = cloud.steps()
-        assert (step.name, step.action_on_failure) == ("work.work", "CANCEL_AND_WAIT")
+        assert re.fullmatch(r"work\.work [0-9a-f]{12}", step.name)
+        assert step.action_on_failure == "CANCEL_AND_WAIT"
         *options, program, spec = step.args
         assert " ".join(options) == (
             "spark-submit --deploy-mode cluster --conf spark.executor.instances=3 "
