@@ -110,6 +110,8 @@ def _assume_role(role: str, options: Mapping[str, Any], extra: Extra) -> dict[st
         "key": answer["AccessKeyId"],
         "secret": answer["SecretAccessKey"],
         "token": answer["SessionToken"],
+        # They differ each time, and fsspec would keep the file system of each for ever.
+        "skip_instance_cache": True,
     }
 
 
