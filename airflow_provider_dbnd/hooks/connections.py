@@ -24,7 +24,10 @@ def register() -> None:
 
 def connection_options(conn_id: str, scheme: str) -> Mapping[str, Any]:
     """Return the fsspec options that Airflow connection *conn_id* means for *scheme*."""
-    connection = _get(conn_id)
+    connection = find(
+        conn_id,
+        f"or leave '{conn_id}@' out of the URL to use the credentials of the environment",
+    )
     protocol = SCHEMES[scheme].protocol
     types, read = _READERS[protocol]
     kind = (connection.conn_type or "generic").lower()
@@ -33,17 +36,23 @@ def connection_options(conn_id: str, scheme: str) -> Mapping[str, Any]:
             f"connection {conn_id!r} is of type {kind!r}, but {scheme}:// expected one of "
             f"{', '.join(sorted(types | _ANY_CLOUD))}"
         )
-    extra = _extra(connection, conn_id)
-    options = {} if kind in _ANY_CLOUD else read(connection, extra)
-    explicit = extra.get("storage_options", {})
-    if not isinstance(explicit, Mapping):
+    options = {} if kind in _ANY_CLOUD else read(connection, _extra(connection, conn_id))
+    options = {**options, **explicit_options(connection, conn_id)}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def explicit_options(connection: Any, conn_id: str) -> Mapping[str, Any]:
+    """Return the fsspec options that the extra of a connection gives as they are."""
+    options = _extra(connection, conn_id).get("storage_options", {})
+    if not isinstance(options, Mapping):
         raise ConfigurationError(
             f"connection {conn_id!r}: 'storage_options' in the extra must be an object"
         )
-    return {name: value for name, value in {**options, **explicit}.items() if value is not None}
+    return options
 
 
-def _get(conn_id: str) -> Any:
+def find(conn_id: str, otherwise: str = "or name another one") -> Any:
+    """Return an Airflow connection; where there is none the error says what to do, or *otherwise*."""
     from airflow.providers.common.compat.sdk import AirflowException
     from airflow.sdk import BaseHook
 
@@ -52,8 +61,7 @@ def _get(conn_id: str) -> Any:
     except AirflowException as exc:
         raise ConfigurationError(
             f"connection {conn_id!r} is not defined: add it in Airflow (Admin > Connections, "
-            f"'airflow connections add {conn_id}' or AIRFLOW_CONN_{conn_id.upper()}), or leave "
-            f"'{conn_id}@' out of the URL to use the credentials of the environment"
+            f"'airflow connections add {conn_id}' or AIRFLOW_CONN_{conn_id.upper()}), {otherwise}"
         ) from exc
 
 

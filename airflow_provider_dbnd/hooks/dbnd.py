@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 from typing import Any
 
 from airflow.sdk import BaseHook
 
+from airflow_provider_dbnd.core.storage.filesystem import scheme_of
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ConfigurationError, DbndError
-from airflow_provider_dbnd.hooks.settings import artifact_store
+from airflow_provider_dbnd.hooks import connections
+from airflow_provider_dbnd.hooks.settings import artifact_store, store_at
 
 
 class DbndHook(BaseHook):
@@ -45,18 +46,17 @@ class DbndHook(BaseHook):
         """The store this hook stands for."""
         if self.conn_id is None:
             return artifact_store()
-        connection = self.get_connection(self.conn_id)
+        connection = connections.find(self.conn_id)
         if not connection.host:
             raise ConfigurationError(
                 f"connection {self.conn_id!r} has no store URL: put it in its host field."
             )
-        scheme = connection.host.partition("://")[0]
-        options = json.loads(connection.extra or "{}").get("storage_options", {})
-        return ArtifactStore(connection.host, storage_options={scheme: options})
+        options = connections.explicit_options(connection, self.conn_id)
+        return store_at(connection.host, {scheme_of(connection.host): options})
 
     def test_connection(self) -> tuple[bool, str]:
         """Write, read and delete a small object, for the "Test" button."""
-        key = self.store.key("_test", "connection")
+        key = ArtifactStore.key("_test", "connection")
         try:
             self.store.put_bytes(key, b"dbnd", overwrite=True)
             self.store.get_bytes(key)
