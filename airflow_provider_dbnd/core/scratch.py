@@ -11,6 +11,7 @@ import functools
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -37,6 +38,9 @@ def process_folder() -> str:
 def _folder_of(pid: int) -> str:  # noqa: ARG001 - a forked process makes its own
     folder = tempfile.mkdtemp(prefix="dbnd-")
     atexit.register(_remove, folder, os.getpid())
+    # A child of multiprocessing ends without atexit, and has this module.
+    if (own_end := sys.modules.get("multiprocessing.util")) is not None:
+        own_end.Finalize(None, _remove, args=(folder, os.getpid()), exitpriority=0)
     return folder
 
 
