@@ -33,14 +33,18 @@ os.environ.update(
 )
 
 
+def pytest_unconfigure() -> None:
+    """Remove the home, which Airflow has filled as soon as a test has imported it."""
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def airflow_db() -> Iterator[str]:
-    """A migrated metadata DB; yields the dags folder, where a DAG's file has to be to run."""
+def airflow_db() -> str:
+    """A migrated metadata DB; gives the dags folder, where a DAG's file has to be to run."""
     from airflow.utils.db import initdb
 
     initdb()
-    yield DAGS
-    shutil.rmtree(HOME, ignore_errors=True)
+    return DAGS
 
 
 @pytest.fixture

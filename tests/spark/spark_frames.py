@@ -6,6 +6,7 @@ import tempfile
 from typing import Any
 
 from airflow_provider_dbnd.core.parameters import Output, Parameter
+from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Decoder, Encoder
 
@@ -23,4 +24,4 @@ def read(store: ArtifactStore, reference: Any, type_: Any, base: str = "/", **op
 
 def decoder(store: ArtifactStore) -> Decoder:
     """Return what loads the arguments of one task."""
-    return Decoder(store=store, scratch=tempfile.mkdtemp(prefix="dbnd-test-"))
+    return Decoder(store=store, scratch=tempfile.mkdtemp(dir=process_folder()))
