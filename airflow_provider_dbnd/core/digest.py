@@ -70,11 +70,6 @@ def bytes_digest(data: Buffer) -> str:
     return str(state.hexdigest(length=SIZE))
 
 
-def bytes_checksum(data: Buffer) -> str:
-    """Return the checksum of *data*, equal to that of a file holding it."""
-    return FILE_SCHEME + bytes_digest(data)
-
-
 def file_checksum(path: str | Path) -> str:
     """Return the checksum of a file's bytes, read through a memory map by all cores."""
     state = _threaded_hasher(os.path.getsize(path))

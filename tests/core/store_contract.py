@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_dbnd.core.digest import bytes_checksum, file_checksum
+from airflow_provider_dbnd.core.digest import FILE_SCHEME, bytes_digest, file_checksum
 from airflow_provider_dbnd.core.storage.folders import part_name
 from airflow_provider_dbnd.core.storage.parts import LISTING, Listing, Part
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
@@ -21,11 +21,16 @@ from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNot
 MB = 2**20
 
 
+def checksum_of(data: bytes) -> str:
+    """Return the checksum of a file that holds *data*."""
+    return FILE_SCHEME + bytes_digest(data)
+
+
 def commit(store: ArtifactStore, name: str, data: bytes) -> str:
     """Write *data* the way a task's output is written."""
     with store.staging() as staged:
         Path(staged).write_bytes(data)
-        return store.commit(staged, name, checksum=bytes_checksum(data))
+        return store.commit(staged, name, checksum=checksum_of(data))
 
 
 def commit_elsewhere(pickled: bytes, name: str, data: bytes) -> str:
@@ -51,7 +56,7 @@ def stage(store: ArtifactStore, staged: str, name: str, data: bytes, tmp_path: P
 
 def listing_of(*parts: bytes) -> Listing:
     """Return the list of parts with these bytes."""
-    checksums = [bytes_checksum(data) for data in parts]
+    checksums = [checksum_of(data) for data in parts]
     named = (
         Part(name=part_name(number, checksum, "bin"), size=len(data), checksum=checksum, rows=1)
         for number, (data, checksum) in enumerate(zip(parts, checksums, strict=True))
@@ -85,7 +90,7 @@ class StoreContract:
             data = os.urandom(size)
 
             uri = commit(store, key("p", "t", f"{size}.bin"), data)
-            path = store.fetch(uri, size=size, checksum=bytes_checksum(data), into=str(tmp_path))
+            path = store.fetch(uri, size=size, checksum=checksum_of(data), into=str(tmp_path))
 
             assert Path(path).read_bytes() == data, size
             assert uri == f"{store.url}/p/t/{size}.bin"
@@ -229,10 +234,10 @@ class StoreContract:
         store.put_bytes("a.bin", b"tampered", overwrite=True)
 
         with pytest.raises(ArtifactCorruptedError) as error:
-            store.fetch(uri, size=8, checksum=bytes_checksum(b"original"), into=str(tmp_path))
+            store.fetch(uri, size=8, checksum=checksum_of(b"original"), into=str(tmp_path))
 
-        assert f"expected {bytes_checksum(b'original')}" in str(error.value)
-        assert f"found {bytes_checksum(b'tampered')}" in str(error.value)
+        assert f"expected {checksum_of(b'original')}" in str(error.value)
+        assert f"found {checksum_of(b'tampered')}" in str(error.value)
 
     def test_threads_writing_the_same_content_all_succeed(
         self, store: ArtifactStore, tmp_path: Path
@@ -250,7 +255,7 @@ class StoreContract:
 
             assert len(uris) == 1
             path = store.fetch(uris.pop(), size=size, into=str(tmp_path))
-            assert file_checksum(path) == bytes_checksum(data)
+            assert file_checksum(path) == checksum_of(data)
 
     def test_of_threads_writing_other_content_one_wins(self, store: ArtifactStore) -> None:
         pickled = pickle.dumps(store)
@@ -341,7 +346,7 @@ class StoreContract:
 
         assert Path(fetched.path).read_bytes() == b"a,b\n"
         assert fetched.path.endswith(".csv")
-        assert (fetched.size, fetched.checksum) == (4, bytes_checksum(b"a,b\n"))
+        assert (fetched.size, fetched.checksum) == (4, checksum_of(b"a,b\n"))
 
     def test_an_input_that_is_replaced_while_it_is_read_comes_whole(
         self, store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

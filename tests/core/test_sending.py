@@ -21,11 +21,11 @@ from moto_s3 import BUCKET, keys, uploads
 
 from airflow_provider_dbnd import output, parameter
 from airflow_provider_dbnd.core.artifacts import Artifact
-from airflow_provider_dbnd.core.digest import bytes_checksum
 from airflow_provider_dbnd.core.formats.parquet import ParquetFormat
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Decoder, Encoder
 from airflow_provider_dbnd.exceptions import FormatError, StoreError
+from tests.core.store_contract import checksum_of
 
 MB = 2**20
 
@@ -88,7 +88,7 @@ def test_a_large_frame_comes_back_as_its_reference_says(
 
     assert keys(client) == [artifact.uri.removeprefix(f"s3://{BUCKET}/")]
     stored = store.get_bytes(artifact.uri)
-    assert (len(stored), bytes_checksum(stored)) == (artifact.size, artifact.checksum)
+    assert (len(stored), checksum_of(stored)) == (artifact.size, artifact.checksum)
     pd.testing.assert_frame_equal(load(store, artifact, tmp_path), frame)
     assert not uploads(client)
 
@@ -299,12 +299,12 @@ def test_what_a_draft_tells_is_written_stays_as_it_is(frame: pd.DataFrame, tmp_p
     seen: list[tuple[int, str]] = []
 
     def grown(size: int) -> None:
-        seen.append((size, bytes_checksum(path.read_bytes()[:size])))
+        seen.append((size, checksum_of(path.read_bytes()[:size])))
 
     written = ParquetFormat().draft(frame, options={}).write(str(path), grown)
 
     data = path.read_bytes()
-    assert [bytes_checksum(data[:size]) for size, _ in seen] == [found for _, found in seen]
+    assert [checksum_of(data[:size]) for size, _ in seen] == [found for _, found in seen]
     sizes = [size for size, _ in seen]
     assert sizes == sorted(set(sizes))
     assert len(sizes) == 4  # three row groups, and the footer

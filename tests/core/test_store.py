@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 pytest.register_assert_rewrite("tests.core.store_contract")
 
-from airflow_provider_dbnd.core.digest import bytes_checksum, file_checksum  # noqa: E402
+from airflow_provider_dbnd.core.digest import file_checksum  # noqa: E402
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key  # noqa: E402
 from airflow_provider_dbnd.exceptions import (  # noqa: E402
     ArtifactCorruptedError,
@@ -29,7 +29,7 @@ from airflow_provider_dbnd.exceptions import (  # noqa: E402
     ConfigurationError,
     StoreError,
 )
-from tests.core.store_contract import MB, StoreContract, commit  # noqa: E402
+from tests.core.store_contract import MB, StoreContract, checksum_of, commit  # noqa: E402
 
 
 class TestLocalStore(StoreContract):
@@ -87,7 +87,7 @@ class TestLocalStore(StoreContract):
             pytest.skip("needs a second file system")
         elsewhere.write_bytes(b"from elsewhere")
 
-        store.commit(str(elsewhere), "a.bin", checksum=bytes_checksum(b"from elsewhere"))
+        store.commit(str(elsewhere), "a.bin", checksum=checksum_of(b"from elsewhere"))
 
         assert store.get_bytes("a.bin") == b"from elsewhere"
         assert not elsewhere.exists()
@@ -123,12 +123,12 @@ class TestMemoryStore(StoreContract):
 WRITER = """
 import os, sys
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
-from airflow_provider_dbnd.core.digest import bytes_checksum
+from airflow_provider_dbnd.core.digest import FILE_SCHEME, bytes_digest
 store = ArtifactStore(sys.argv[1])
 print("ready", flush=True)
 while True:
     data = os.urandom(1 + int.from_bytes(os.urandom(3), "big") // 8)
-    checksum = bytes_checksum(data)
+    checksum = FILE_SCHEME + bytes_digest(data)
     with store.staging() as staged:
         with open(staged, "wb") as target:
             target.write(data)
@@ -160,7 +160,7 @@ def test_killed_writer_never_leaves_a_half_written_object(tmp_path: Path) -> Non
 FOLDER_WRITER = """
 import os, sys
 from airflow_provider_dbnd.core.storage.folders import part_name
-from airflow_provider_dbnd.core.digest import bytes_checksum
+from airflow_provider_dbnd.core.digest import FILE_SCHEME, bytes_digest
 from airflow_provider_dbnd.core.storage.parts import Listing, Part
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 store = ArtifactStore(sys.argv[1])
@@ -171,7 +171,7 @@ while True:
         os.makedirs(staged[7:])
         for number in range(20):
             data = os.urandom(500)
-            checksum = bytes_checksum(data)
+            checksum = FILE_SCHEME + bytes_digest(data)
             parts.append(Part(name=part_name(number, checksum, "bin"), size=500, checksum=checksum, rows=1))
             with open(staged[7:] + f"/{number}", "wb") as target:
                 target.write(data)

@@ -20,11 +20,10 @@ import pytest
 
 pytest.register_assert_rewrite("tests.core.store_contract")
 
-from airflow_provider_dbnd.core.digest import bytes_checksum  # noqa: E402
 from airflow_provider_dbnd.core.storage import filesystem  # noqa: E402
 from airflow_provider_dbnd.core.storage.store import ArtifactStore  # noqa: E402
 from airflow_provider_dbnd.exceptions import ConfigurationError, StoreError  # noqa: E402
-from tests.core.store_contract import MB, StoreContract, commit  # noqa: E402
+from tests.core.store_contract import MB, StoreContract, checksum_of, commit  # noqa: E402
 
 BUCKET = "dbnd-stores"
 
@@ -399,7 +398,7 @@ class TestFaults:
         uri = commit(store, "a.bin", data)
         proxy.on("GET .*a.bin", action, 2, delay=0.5)
 
-        path = store.fetch(uri, size=size, checksum=bytes_checksum(data), into=str(tmp_path))
+        path = store.fetch(uri, size=size, checksum=checksum_of(data), into=str(tmp_path))
 
         assert Path(path).read_bytes() == data
 

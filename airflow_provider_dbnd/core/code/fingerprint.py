@@ -32,14 +32,6 @@ class CodeFingerprint:
     parts: Mapping[str, str]
     blind: tuple[str, ...] = ()
 
-    def changed_since(self, other: CodeFingerprint) -> tuple[str, ...]:
-        """Return the names of the parts that are not the same in both, or in one only."""
-        if self.digest == other.digest:
-            # Where things stand is part of their names, not of what they are.
-            return ()
-        names = {**self.parts, **other.parts}
-        return tuple(n for n in names if self.parts.get(n) != other.parts.get(n))
-
 
 def fingerprint(function: Callable[..., Any], *, declared: Sequence[str] = ()) -> CodeFingerprint:
     """Return the fingerprint of a function: equal when what it would do is, as far as code goes.

@@ -70,12 +70,6 @@ class InterchangeContract(FormatContract):
         assert gzip.decompress(path.read_bytes())
         self.assert_equal(simple(), read(self.name, path, pd.DataFrame))
 
-    def test_a_truncated_file_is_found(self, tmp_path: Path) -> None:
-        pytest.skip("the store verifies the checksum of the file")
-
-    def test_a_changed_byte_is_found(self, tmp_path: Path) -> None:
-        pytest.skip("the store verifies the checksum of the file")
-
 
 class TestCsv(InterchangeContract):
     name = extension = "csv"
