@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import re
@@ -18,6 +19,10 @@ import pytest
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, write_manifest
 from airflow_provider_dbnd.core.remote.bootstrap import NOT_STARTED
+from airflow_provider_dbnd.core.remote.function_reference import (
+    FunctionReference,
+    find_definition,
+)
 from airflow_provider_dbnd.core.remote.job import (
     Job,
     Place,
@@ -129,6 +134,22 @@ class TestTheFunctionIsFound:
         )
 
         assert elsewhere.outcome(elsewhere.task()) == expected
+
+    def test_whose_name_is_that_of_a_library_in_a_folder_that_is_called_alike(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        project, libraries = tmp_path / "project", tmp_path / "project-libraries"
+        for folder, text in ((project, PLUS_ONE), (libraries, "WHOSE = 'library'\n")):
+            folder.mkdir()
+            head = "from airflow_provider_dbnd import task\n"
+            (folder / "called_alike.py").write_text(head + text)
+        monkeypatch.setattr(sys, "path", [*sys.path, str(libraries)])
+        reference = FunctionReference(name="f", file="called_alike.py", first=False)
+
+        definition = find_definition(reference, str(project))
+
+        assert definition.function(1) == 2
+        assert importlib.import_module("called_alike").WHOSE == "library"
 
     def test_under_the_name_that_its_module_gives_the_task(self, elsewhere: Elsewhere) -> None:
         elsewhere.write(

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -139,7 +140,7 @@ def _is_ours(module: str, project: str) -> bool:
     if spec is None:
         return True
     places = [spec.origin, *(spec.submodule_search_locations or ())]
-    return any(place is not None and place.startswith(project) for place in places)
+    return any(place is not None and Path(place).is_relative_to(project) for place in places)
 
 
 def _is_first(folders: set[str]) -> bool:
