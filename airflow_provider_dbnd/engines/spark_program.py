@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import typing
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -166,14 +167,20 @@ class SparkEngine(RemoteTask):
             )
         if self.reads_worker():
             return path
-        digest = file_checksum(path).partition(":")[2]
-        where = key(CODE, digest[:32], os.path.basename(path))
-        if store.exists(where):
-            claim_keys(store, [where])
-        else:
-            with open(path, "rb") as file:
-                store.put_bytes(where, file.read())
-        return _url(store.uri(where), store)
+        return _url(stored_program(path, store), store)
+
+
+def stored_program(path: str, store: ArtifactStore) -> str:
+    """Put the file of a program into the store, where its content names it, and return its URI."""
+    checksum = file_checksum(path)
+    where = key(CODE, checksum.partition(":")[2][:32], os.path.basename(path))
+    if store.exists(where):
+        claim_keys(store, [where])
+        return store.uri(where)
+    with store.staging() as staged:
+        # The store takes what it is given away.
+        shutil.copyfile(path, staged)
+        return store.commit(staged, where, checksum=checksum, heals=True)
 
 
 def is_data(annotation: Any) -> bool:

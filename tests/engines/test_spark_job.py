@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import filecmp
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from airflow_provider_dbnd import Artifact, pipeline, spark_job, task
 from airflow_provider_dbnd.core.past.history import attempts_of_run
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.engines.spark_program import stored_program
 from airflow_provider_dbnd.exceptions import EngineError, SignatureError
 from tests.engines.test_spark_engine import SparkSubmit
 
@@ -284,3 +287,19 @@ def test_its_result_may_become_any_frame() -> None:
     sources = Sources(settings=load_settings("/nowhere"), root="flow")
     graph = build_graph(flow.definition, sources)
     assert list(graph.nodes) == ["job", "read"]
+
+
+def test_a_program_goes_to_the_store_as_it_is_whatever_its_size(tmp_path: Path) -> None:
+    program, store = tmp_path / "program.jar", ArtifactStore(str(tmp_path / "store"))
+    program.write_bytes(b"jar" + bytes(64 * 2**20))
+
+    tracemalloc.start()
+    uri = stored_program(str(program), store)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 8 * 2**20
+    assert filecmp.cmp(program, uri.removeprefix("file://"), shallow=False)
+    assert stored_program(str(program), store) == uri
+    program.write_bytes(b"another jar")
+    assert stored_program(str(program), store) != uri
