@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 from airflow_provider_dbnd.cli.artifacts import document, one_output
@@ -19,10 +18,8 @@ from airflow_provider_dbnd.core.references import in_store
 from airflow_provider_dbnd.core.storage.filesystem import absolute
 from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.core.values import verify
 from airflow_provider_dbnd.exceptions import ConfigurationError, FormatError
-
-#: The scheme of checksums that a plain copy does not verify: they are over the data.
-_BY_COLUMNS = "columns:"
 
 
 def get_artifact(store: ArtifactStore, name: str, file: str, *, force: bool, as_json: bool) -> int:
@@ -54,7 +51,7 @@ def _staged(
     single = not version.mapped and len(artifacts) == 1
     is_folder = single and artifacts[0].checksum.startswith(PARTS_SCHEME)
     if single and not is_folder and formats.extension_of(artifacts[0].uri) == extension:
-        return _copy(store, version, folder), None
+        return verify(store, Artifact.from_json(in_store(store, version.encoded)), folder), None
     if artifacts and not single:
         raise FormatError(
             f"{version.name} is {len(artifacts)} artifacts, which make no single file: name one, as "
@@ -67,16 +64,6 @@ def _staged(
     else:
         value = version.load()
     return _converted(value, os.path.join(folder, f"converted.{extension}"), extension)
-
-
-def _copy(store: ArtifactStore, version: Version, folder: str) -> str:
-    artifact = Artifact.from_json(in_store(store, version.encoded))
-    if artifact.checksum.startswith(_BY_COLUMNS):
-        import pyarrow as pa
-
-        for _ in version.load(Iterator[pa.RecordBatch]):
-            pass  # what is read is verified
-    return store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=folder)
 
 
 def _converted(value: Any, path: str, extension: str) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -421,15 +421,23 @@ def publish(store: ArtifactStore, encoded: Any, uri: str, *, base: str, into: st
     return store.publish(local, uri, base=base)
 
 
-def verify(store: ArtifactStore, artifact: Artifact, scratch: str) -> None:
-    """Read all of an artifact's bytes; raise StoreError unless they are what the reference promises."""
+def verify(store: ArtifactStore, artifact: Artifact, scratch: str) -> str:
+    """Read all of an artifact's bytes, and return where they are on this machine.
+
+    Raises StoreError unless they are what the reference promises.
+    """
     path = store.fetch(artifact.uri, size=artifact.size, checksum=artifact.checksum, into=scratch)
     if artifact.checksum.startswith((FILE_SCHEME, PARTS_SCHEME)):
-        return
-    format_ = formats.format_for_input("pyarrow.Table", format=artifact.format, extension=None)
-    format_.read(
-        path, "pyarrow.Table", options={}, checksum=artifact.checksum, digest=artifact.digest
-    )
+        return path
+    import pyarrow as pa
+
+    wanted = Iterator[pa.RecordBatch]
+    format_ = formats.format_for_input(wanted, format=artifact.format, extension=None)
+    for _ in format_.read(
+        path, wanted, options={}, checksum=artifact.checksum, digest=artifact.digest
+    ):
+        pass  # what is read is verified
+    return path
 
 
 def _options(format_: formats.Format, declaration: Parameter, *, asked: bool) -> dict[str, Any]:
