@@ -13,7 +13,7 @@ from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.remote.driver_file import driver_url
 from airflow_provider_dbnd.core.remote.job import Job
-from airflow_provider_dbnd.core.storage.filesystem import SCHEMES, redact, scheme_of
+from airflow_provider_dbnd.core.storage.filesystem import kind_of, redact, scheme_of
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.engines import spark_options as options
 from airflow_provider_dbnd.engines.remote import RemoteTask
@@ -283,5 +283,4 @@ def slug(text: str, longest: int) -> str:
 
 
 def _kind(store: ArtifactStore) -> str:
-    scheme = scheme_of(store.url)
-    return SCHEMES[scheme].protocol if scheme in SCHEMES else scheme
+    return kind_of(scheme_of(store.url))

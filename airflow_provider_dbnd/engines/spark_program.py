@@ -33,7 +33,7 @@ from airflow_provider_dbnd.core.resolution import Value
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.spark.session import PROGRAM, hadoop_url
 from airflow_provider_dbnd.core.storage.claims import claim_keys
-from airflow_provider_dbnd.core.storage.filesystem import absolute, parse
+from airflow_provider_dbnd.core.storage.filesystem import absolute, kind_of, parse
 from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.values import Encoder
@@ -45,7 +45,7 @@ from airflow_provider_dbnd.exceptions import (
     ParameterError,
 )
 
-_HADOOP = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs")
+_HADOOP = ("s3", "gs", "abfs", "hdfs", "webhdfs")
 
 
 class SparkEngine(RemoteTask):
@@ -278,6 +278,6 @@ def _path_of(artifact: Artifact, store: ArtifactStore) -> str:
 
 def _url(uri: str, store: ArtifactStore) -> str:
     scheme = parse(uri).scheme
-    if scheme not in (*_HADOOP, "file"):
+    if kind_of(scheme) not in (*_HADOOP, "file"):
         return uri
     return hadoop_url(uri, store.filesystem(uri) if scheme != "file" else None)

@@ -266,3 +266,16 @@ def test_core_store_loads_no_file_system_library() -> None:
     ).stdout
 
     assert answer.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "told"),
+    [
+        ("s3a", "AWS_ENDPOINT_URL_S3"),
+        ("gcs", "STORAGE_EMULATOR_HOST"),
+        ("az", "AZURE_STORAGE_CONNECTION_STRING"),
+    ],
+)
+def test_another_name_of_a_scheme_means_the_same(scheme: str, told: str) -> None:
+    with pytest.raises(StoreError, match=told), store_errors(f"{scheme}://b/k", "read"):
+        raise ConnectionError

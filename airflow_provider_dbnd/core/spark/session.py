@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.conversion import is_class, without_none
-from airflow_provider_dbnd.core.storage.filesystem import parse, redact
+from airflow_provider_dbnd.core.storage.filesystem import kind_of, parse, redact
 from airflow_provider_dbnd.exceptions import ConfigurationError, MissingDependencyError
 
 #: How the executors write, whatever the session says: dates and times as other engines read them.
@@ -78,16 +78,17 @@ def hadoop_url(uri: str, fs: Any) -> str:
     :param fs: the fsspec file system of *uri*, which knows what a connection leaves out of it
     """
     where = parse(uri)
-    if where.scheme == "file":
+    kind = kind_of(where.scheme)
+    if kind == "file":
         return f"file://{where.path}"
-    if where.scheme in ("s3", "s3a"):
+    if kind == "s3":
         return f"s3a://{where.host}{where.path}"
-    if where.scheme in ("gs", "gcs"):
+    if kind == "gs":
         return f"gs://{where.host}{where.path}"
-    if where.scheme in ("abfs", "abfss", "az"):
+    if kind == "abfs":
         account = where.account or f"{fs.account_name}.{_AZURE_DOMAIN}"
         return f"abfss://{where.host}@{account}{where.path}"
-    if where.scheme in ("hdfs", "webhdfs"):
+    if kind in ("hdfs", "webhdfs"):
         return f"{where.scheme}://{where.host or _authority(fs)}{where.path}"
     raise ConfigurationError(
         f"Spark's executors do not reach {redact(uri)}: expected s3, gs, abfs, hdfs, webhdfs or a "
@@ -103,7 +104,7 @@ def literal(url: str) -> str:
 def hadoop_options(uri: str, fs: Any) -> dict[str, str]:
     """Return what Hadoop has to know to reach an S3 store as we do: endpoint and credentials."""
     where = parse(uri)
-    if where.scheme not in ("s3", "s3a"):
+    if kind_of(where.scheme) != "s3":
         return {}
     given = _s3_settings(fs)
     return {f"fs.s3a.bucket.{where.host}.{name}": text for name, text in given.items() if text}

@@ -10,7 +10,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from airflow_provider_dbnd.core.storage.filesystem import redact, scheme_of
+from airflow_provider_dbnd.core.storage.filesystem import kind_of, redact, scheme_of
 from airflow_provider_dbnd.exceptions import DbndError, StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -113,18 +113,18 @@ def _remedy(exc: BaseException, uri: str) -> str:
 
 
 def _remote_remedy(exc: BaseException, scheme: str) -> str:
-    family = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}.get(scheme, scheme)
+    kind = kind_of(scheme)
     statuses = http_statuses(exc)
     remedy = "Try again; if it stays, the cause above comes from the store itself"
     if _says(exc, _NO_CREDENTIALS):
-        ambient = f" or set {_AMBIENT[family]}" if family in _AMBIENT else ""
+        ambient = f" or set {_AMBIENT[kind]}" if kind in _AMBIENT else ""
         remedy = f"No credentials were found: name a connection ({scheme}://CONN_ID@...){ambient}"
     elif _says(exc, _NO_CONTAINER):
         remedy = "Create the bucket or container, or correct the name"
     elif isinstance(exc, PermissionError) or statuses & {401, 403} or _says(exc, _DENIED):
         remedy = "The credentials were refused: check them and what they are allowed to do there"
     elif _says(exc, _UNREACHABLE):
-        endpoint = f" (connection or {_ENDPOINT[family]})" if family in _ENDPOINT else ""
+        endpoint = f" (connection or {_ENDPOINT[kind]})" if kind in _ENDPOINT else ""
         remedy = f"The server did not answer: check the network and the endpoint{endpoint}"
     elif isinstance(exc, FileNotFoundError) or 404 in statuses:
         remedy = "Create the bucket or folder, or correct the name"

@@ -118,6 +118,15 @@ def scheme_of(uri: str) -> str:
     return found[1].lower() if found else "file"
 
 
+def kind_of(scheme: str) -> str:
+    """Return the one name of a scheme and of its other names.
+
+    >>> kind_of("s3a"), kind_of("sftp")
+    ('s3', 'sftp')
+    """
+    return SCHEMES[scheme].protocol if scheme in SCHEMES else scheme
+
+
 def absolute(uri: str, base: str) -> str:
     """Return *uri* as a full URL; a plain relative path is taken from folder or URL *base*.
 
@@ -149,7 +158,7 @@ def parse(uri: str) -> Location:
             f"{redact(uri)}: a URL must not carry a password; put the credentials in a connection "
             f"({scheme}://CONN_ID@...), in storage options or in the environment"
         )
-    if scheme in SCHEMES and SCHEMES[scheme].protocol == "abfs" and before and "." in host:
+    if kind_of(scheme) == "abfs" and before and "." in host:
         conn_id, _, container = before.rpartition("@")
         return Location(
             scheme=scheme, host=container, path=path, account=host, conn_id=conn_id or None

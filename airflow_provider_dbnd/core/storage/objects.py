@@ -271,7 +271,7 @@ class RemoteObjects:
 
     def _below(self, root: str) -> Iterator[Mapping[str, Any]]:
         """Yield what is below *root* from a flat listing: one by folders is a request for each."""
-        if "s3" not in self.fs.protocol:
+        if transfer.protocol_of(self.fs) != "s3":
             yield from self.fs.find(root, detail=True).values()
             return
         # A page at a time, in the memory of one.

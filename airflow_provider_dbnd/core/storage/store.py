@@ -37,6 +37,7 @@ from airflow_provider_dbnd.core.storage.filesystem import (
     check_storage_options,
     filesystem,
     fs_path,
+    kind_of,
     parse,
     redact,
 )
@@ -129,7 +130,7 @@ class ArtifactStore:
             )
         self.url = str(where).rstrip("/")
         self.medium: Literal["local", "remote"] = "local" if where.scheme == "file" else "remote"
-        self.takes_parts = where.scheme in transfer.IN_PARTS
+        self.takes_parts = kind_of(where.scheme) in transfer.IN_PARTS
         self._trusted = tuple(f"{each.rstrip('/')}/" for each in (self.url, *trusts))
         self._options = check_storage_options(storage_options)
         self._root = where.path.rstrip("/")

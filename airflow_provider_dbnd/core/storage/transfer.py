@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from airflow_provider_dbnd.core.storage import transfer_s3
 from airflow_provider_dbnd.core.storage.errors import http_statuses
+from airflow_provider_dbnd.core.storage.filesystem import SCHEMES, kind_of
 from airflow_provider_dbnd.core.storage.object_info import version_of
 
 SMALLEST_PART = 8 * 2**20
@@ -40,8 +41,8 @@ SYNC_CONCURRENCY = 4
 _MOST_PARTS = 10_000
 _COPY_PAUSE = 0.2
 _CONFLICT_PAUSES = (0.1, 0.4, 1.6, 6.4)
-#: Schemes of stores to which the parts of an object can be sent before there are all of them.
-IN_PARTS = ("s3", "s3a")
+#: Stores to which the parts of an object can be sent before there are all of them.
+IN_PARTS = {"s3"}
 
 #: A resumable upload learns at its end that the name was taken, one request at once.
 _GCS_ONE_REQUEST = 48 * 2**20
@@ -53,10 +54,7 @@ _create_in_memory = threading.Lock()
 def protocol_of(fs: Any) -> str:
     """Return the one name *fs* goes by in this package."""
     names = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-    for name in ("s3", "gs", "abfs", "memory", "webhdfs", "hdfs", "http"):
-        if name in names:
-            return name
-    return str(names[0])
+    return kind_of(next((name for name in names if name in SCHEMES), str(names[0])))
 
 
 def upload(fs: Any, local: str, path: str, *, create: bool) -> None:
