@@ -25,6 +25,7 @@ from airflow_provider_dbnd.core.remote.job import (
     recall,
     remember,
     send,
+    was_stopped,
 )
 from airflow_provider_dbnd.core.reuse.flight import Lease
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
@@ -208,7 +209,8 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
         except ArtifactCorruptedError:
             forget(spec.store, spec.identity)
             raise
-        if manifest is None:
+        # Of a job that was stopped the engine knows why.
+        if manifest is None or was_stopped(manifest):
             if not self.may_go_on():
                 forget(spec.store, spec.identity)
             if isinstance(error, AirflowSkipException):

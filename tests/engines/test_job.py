@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import os
 import re
@@ -18,7 +19,8 @@ import pytest
 
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, write_manifest
-from airflow_provider_dbnd.core.remote.bootstrap import NOT_STARTED
+from airflow_provider_dbnd.core.remote import bootstrap
+from airflow_provider_dbnd.core.remote.bootstrap import NOT_STARTED, STOPPED
 from airflow_provider_dbnd.core.remote.function_reference import (
     FunctionReference,
     find_definition,
@@ -32,6 +34,7 @@ from airflow_provider_dbnd.core.remote.job import (
     recall,
     remember,
     send,
+    was_stopped,
 )
 from airflow_provider_dbnd.core.settings import load_settings
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
@@ -47,6 +50,31 @@ ISOLATED = Place(engine="box", type="docker")
 SHARED = Place(engine="there", type="process", shares_disk=True)
 
 PLUS_ONE = "@task\ndef f(n: int = 1) -> int:\n    return n + 1\n"
+
+STOPPED_TASK = """
+import os, signal, time
+
+@task
+def f() -> bytes:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    except Exception:
+        time.sleep(60)
+"""
+
+PARENT = """
+import multiprocessing, time
+
+@task
+def f() -> int:
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    time.sleep(0.5)
+    child.terminate()
+    child.join()
+    return child.exitcode
+"""
 
 
 def reason_of(elsewhere: Elsewhere, definition: Definition) -> str:
@@ -362,17 +390,55 @@ class TestTheEndOfATask:
         [
             ("os._exit(3)", 3),
             ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
-            ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
         ],
     )
-    def test_by_a_signal_leaves_no_manifest(
-        self, elsewhere: Elsewhere, line: str, code: int
-    ) -> None:
+    def test_by_a_kill_leaves_no_manifest(self, elsewhere: Elsewhere, line: str, code: int) -> None:
         job, done = self.end(elsewhere, line)
 
         assert done.returncode == code
         assert elsewhere.result(job) is None
         assert elsewhere.failure(job) is None
+
+    def test_by_sigterm_leaves_a_manifest_and_no_files(
+        self, elsewhere: Elsewhere, tmp_path: Path
+    ) -> None:
+        temporary = tmp_path / "tmp"
+        temporary.mkdir()
+        elsewhere.write("flow.py", STOPPED_TASK)
+        job = elsewhere.send(elsewhere.task())
+
+        done = elsewhere.run(job, TMPDIR=str(temporary))
+
+        manifest = elsewhere.result(job)
+        assert done.returncode == STOPPED
+        assert elsewhere.failure(job) is None
+        assert manifest is not None
+        assert manifest.error is not None
+        assert manifest.status == "failed"
+        assert manifest.error["message"] == "the job was told to stop (SIGTERM)"
+        assert was_stopped(manifest)
+        assert list(temporary.iterdir()) == []
+
+    def test_by_sigterm_comes_also_where_the_task_catches_everything(
+        self, elsewhere: Elsewhere, tmp_path: Path
+    ) -> None:
+        program = inspect.getsource(bootstrap).replace("_PATIENCE = 8", "_PATIENCE = 0.5")
+        elsewhere.write("flow.py", STOPPED_TASK.replace("Exception", "BaseException"))
+        job = elsewhere.send(elsewhere.task())
+
+        done = subprocess.run(
+            [elsewhere.python, "-c", program, *job.arguments()],
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+            timeout=30,
+        )
+
+        assert done.returncode == STOPPED
+        assert not list(tmp_path.glob("dbnd-job-*"))
+
+    def test_is_not_that_of_a_child_which_it_stops(self, elsewhere: Elsewhere) -> None:
+        elsewhere.write("flow.py", PARENT)
+
+        assert elsewhere.outcome(elsewhere.task()) == -signal.SIGTERM
 
     def test_where_the_store_cannot_be_written_is_told(self, elsewhere: Elsewhere) -> None:
         elsewhere.write("flow.py", PLUS_ONE)

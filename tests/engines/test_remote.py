@@ -365,7 +365,11 @@ class TestSeveral:
 class TestAJobThatDies:
     @pytest.mark.parametrize(
         ("line", "reason"),
-        [("os._exit(3)", "exit code 3"), ("os.kill(os.getpid(), 9)", "exit code -9")],
+        [
+            ("os._exit(3)", "exit code 3"),
+            ("os.kill(os.getpid(), 9)", "exit code -9"),
+            ("os.kill(os.getpid(), 15)", "exit code 143"),
+        ],
     )
     def test_fails_the_task_with_engine_job_and_spec_and_leaves_no_record(
         self, desk: Desk, line: str, reason: str

@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 import zipfile
 from typing import Any, Dict  # noqa: UP035 - this line has to import where Python is too old
@@ -29,7 +30,11 @@ Options = Dict[str, Dict[str, Any]]  # noqa: UP006
 #: Exit code of a job that left no result, neither the task's own nor its error.
 NOT_STARTED = 64
 
-_STOPPED = 128 + signal.SIGTERM
+#: Exit code of a job that was told to stop.
+STOPPED = 128 + signal.SIGTERM
+
+#: Seconds that a job has to end by itself; Docker kills it after 10, Kubernetes after 30.
+_PATIENCE = 8
 
 #: Schemes that are one and the same, and the names under which options are given.
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs", "https": "http"}
@@ -40,16 +45,23 @@ class StartError(Exception):
     """A job cannot start here; the message says why, and what to do."""
 
 
+class JobStoppedError(BaseException):
+    """SIGTERM: who runs the job wants it to end."""
+
+
 def main(uri: str, options: Options = {}) -> int:  # noqa: B006 - only read
     """Run the task of the spec at *uri*; return the exit code."""
     into = None
     try:
         into = tempfile.mkdtemp(prefix="dbnd-job-")
-        _stop_when_told()
+        _stop_when_told(into)
         prepare(_archives(uri, options), into, options)
         from airflow_provider_dbnd.core.remote.job import run
 
         return run(uri, options)
+    except JobStoppedError:
+        # Why is the engine's to tell.
+        return STOPPED
     except BaseException as exc:  # noqa: BLE001 - recorded where the worker reads it
         _record(exc, failure_uri(uri), options)
         return NOT_STARTED
@@ -211,10 +223,34 @@ def _record(error: BaseException, uri: str, options: Options) -> None:
         )
 
 
-def _stop_when_told() -> None:
-    """Let SIGTERM end the first process of a container: the kernel ignores it there otherwise."""
-    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(_STOPPED))
+def _stop_when_told(into: str) -> None:
+    """Let SIGTERM end the task as an exception would: the kernel ends it otherwise, or ignores it.
+
+    It ignores it for the first process of a container. Where somebody else deals with it nothing changes.
+    """
+    job = os.getpid()
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+
+    def end() -> None:
+        shutil.rmtree(into, ignore_errors=True)
+        os._exit(STOPPED)
+
+    def stop(*_: Any) -> None:
+        if os.getpid() != job:  # a child that the task forked
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        signal.signal(signal.SIGTERM, lambda *_: end())
+        # A task may catch everything, or have threads that do not end.
+        timer = threading.Timer(_PATIENCE, end)
+        timer.daemon = True
+        timer.start()
+        raise JobStoppedError("the job was told to stop (SIGTERM)")
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 if __name__ == "__main__":

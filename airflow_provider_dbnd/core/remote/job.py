@@ -23,7 +23,7 @@ from typing import Any
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, execute, is_skip, value_of_run
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
-from airflow_provider_dbnd.core.remote.bootstrap import failure_uri
+from airflow_provider_dbnd.core.remote.bootstrap import JobStoppedError, failure_uri
 from airflow_provider_dbnd.core.remote.bundle import (
     Archive,
     project_archive,
@@ -198,6 +198,9 @@ def run(uri: str, options: Mapping[str, Any] | None = None) -> int:
                 identity.run_id,
                 type(exc).__name__,
             )
+        # The class is that of this module where it is installed, else of the program that started it.
+        if type(exc).__name__ == JobStoppedError.__name__:
+            raise
         if not _is_recorded(store, identity, checksum):
             raise
         return 0 if is_skip(exc) else 1
@@ -246,6 +249,11 @@ def read_result(store: ArtifactStore, manifest: str, checksum: str) -> Manifest 
     except ArtifactNotFoundError:
         return None
     return found if found.engine.get("spec") == checksum else None
+
+
+def was_stopped(manifest: Manifest) -> bool:
+    """Tell whether an attempt ended because its job was told to stop, as engines do that kill it."""
+    return (manifest.error or {}).get("type") == JobStoppedError.__name__
 
 
 def read_failure(store: ArtifactStore, job: Job) -> str | None:
