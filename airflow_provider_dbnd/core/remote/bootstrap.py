@@ -1,7 +1,7 @@
 """Start a task where nothing of this package is installed: ``python -c THIS_TEXT SPEC [OPTIONS]``.
 
 It fetches the task's spec and the archives the spec names, puts them on the path and hands over to
-``core.remote.job``. It runs before this package is there, so it imports nothing of it, and of other
+``core.remote.run``. It runs before this package is there, so it imports nothing of it, and of other
 libraries only fsspec, where the store is not a local folder.
 
 :param SPEC: URI of the spec.
@@ -56,7 +56,7 @@ def main(uri: str, options: Options = {}) -> int:  # noqa: B006 - only read
         into = tempfile.mkdtemp(prefix="dbnd-job-")
         _stop_when_told(into)
         prepare(_archives(uri, options), into, options)
-        from airflow_provider_dbnd.core.remote.job import run
+        from airflow_provider_dbnd.core.remote.run import run
 
         return run(uri, options)
     except JobStoppedError:

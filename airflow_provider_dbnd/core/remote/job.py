@@ -1,19 +1,14 @@
 """A task that runs elsewhere: a JSON spec in the store goes there, a manifest in the store comes back.
 
-The spec names the function, the code, the arguments and where data lives. What runs it needs the
-store and nothing else of this side.
+The spec names the function, the code, the arguments and where data lives. What runs it
+(:mod:`~airflow_provider_dbnd.core.remote.run`) needs the store and nothing else of this side.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.util
 import inspect
 import json
 import logging
-import os
-import platform
 import re
 import sys
 from collections.abc import Mapping
@@ -21,9 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.execute import TaskSpec, execute, is_skip, value_of_run
+from airflow_provider_dbnd.core.execute import TaskSpec, value_of_run
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
-from airflow_provider_dbnd.core.remote.bootstrap import JobStoppedError, failure_uri
+from airflow_provider_dbnd.core.remote.bootstrap import JobStoppedError, failure_uri, sha256
 from airflow_provider_dbnd.core.remote.bundle import (
     Archive,
     project_archive,
@@ -31,16 +26,11 @@ from airflow_provider_dbnd.core.remote.bundle import (
     runner_archives,
 )
 from airflow_provider_dbnd.core.remote.driver_file import driver_key
-from airflow_provider_dbnd.core.remote.function_reference import (
-    FunctionReference,
-    find_definition,
-    refer,
-)
-from airflow_provider_dbnd.core.remote.travel import Packer, unpack
+from airflow_provider_dbnd.core.remote.function_reference import refer
+from airflow_provider_dbnd.core.remote.travel import Packer
 from airflow_provider_dbnd.core.resolution import Value
-from airflow_provider_dbnd.core.scratch import process_folder, scratch_folder
+from airflow_provider_dbnd.core.scratch import scratch_folder
 from airflow_provider_dbnd.core.settings import Settings
-from airflow_provider_dbnd.core.spark.driver import in_driver, start_application
 from airflow_provider_dbnd.core.storage.claims import claim, claim_keys
 from airflow_provider_dbnd.core.storage.filesystem import redact, scheme_of
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
@@ -48,10 +38,8 @@ from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
     CodeDeliveryError,
-    DbndError,
     EngineError,
     ParameterError,
-    VersionMismatchError,
 )
 
 VERSION = 1
@@ -70,7 +58,6 @@ _SECRET_OPTION = re.compile(
     r"|(api|access|account|private)key$",
     re.IGNORECASE,
 )
-_MINIMUM = {"pydantic": (2, 8), "fsspec": (2025, 3), "blake3": (1, 0), "xxhash": (3, 0)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +132,7 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
     options = _without_secrets(settings.storage_options)
     document = {
         "dbnd_spec": VERSION,
-        "dbnd": _own_version(),
+        "dbnd": own_version(),
         **work,
         "identity": asdict(identity),
         "store": store.url,
@@ -160,86 +147,12 @@ def send(spec: TaskSpec, definition: Definition, settings: Settings, place: Plac
     claim_keys(store, [each.uri.removeprefix(f"{store.url}/") for each in archives])
     return Job(
         spec=store.put_bytes(where, data, overwrite=True),
-        checksum=_sha256(data),
+        checksum=sha256(data),
         manifest=identity.key(),
         failure=failure,
-        fingerprint=_sha256(json.dumps(work, sort_keys=True).encode()),
+        fingerprint=sha256(json.dumps(work, sort_keys=True).encode()),
         options=options,
     )
-
-
-def run(uri: str, options: Mapping[str, Any] | None = None) -> int:
-    """Run the task of the spec at *uri* here, where it was sent to; return the exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-    document, checksum = _read_spec(uri, options or {})
-    store = ArtifactStore(document["store"], storage_options=document["storage_options"])
-    identity = Identity(**document["identity"])
-    _check_versions(document)
-    reference, project = FunctionReference(**document["function"]), os.environ.get("DBND_PROJECT")
-    definition = find_definition(reference, project)
-    if in_driver():
-        _start_application(document, reference, project, definition, store)
-    spec = TaskSpec(
-        identity=identity,
-        arguments=unpack(definition, document["arguments"], identity.task_id),
-        store=store,
-        elements=document["elements"],
-        folder=document["folder"],
-        engine={**document["engine"], "job": job_name(), "spec": checksum},
-        **document["record"],
-    )
-    try:
-        execute(spec, definition)
-    except BaseException as exc:
-        if not is_skip(exc):
-            log.error(
-                "task %s of run %s failed: %s",
-                identity.task_id,
-                identity.run_id,
-                type(exc).__name__,
-            )
-        # The class is that of this module where it is installed, else of the program that started it.
-        if type(exc).__name__ == JobStoppedError.__name__:
-            raise
-        if not _is_recorded(store, identity, checksum):
-            raise
-        return 0 if is_skip(exc) else 1
-    return 0
-
-
-def _is_recorded(store: ArtifactStore, identity: Identity, checksum: str) -> bool:
-    try:
-        return read_result(store, identity.key(), checksum) is not None
-    except DbndError as exc:
-        # What kept the manifest from being written is the error to tell.
-        log.warning("%s", exc)
-        return False
-
-
-def _start_application(
-    document: Mapping[str, Any],
-    reference: FunctionReference,
-    project: str | None,
-    definition: Definition,
-    store: ArtifactStore,
-) -> None:
-    archives = [
-        store.fetch(archive["uri"], into=process_folder())
-        for archive in document["code"]["archives"]
-        if archive["kind"] != "library"
-    ]
-    file, module = reference.file, inspect.unwrap(definition.function).__module__
-    beside = os.path.dirname(file) if file else ""
-    folder = os.path.join(project, *beside.split("/")) if project and beside else None
-    start_application(archives, folder, module if file else None)
-
-
-def job_name() -> str:
-    """Return what the engine calls the job this process runs in."""
-    spark = sys.modules.get("pyspark")
-    if spark is not None and (context := spark.SparkContext._active_spark_context) is not None:
-        return str(context.applicationId)
-    return os.environ.get(JOB_VARIABLE) or platform.node()
 
 
 def read_result(store: ArtifactStore, manifest: str, checksum: str) -> Manifest | None:
@@ -285,7 +198,7 @@ def spec_of(store: ArtifactStore, manifest: Manifest) -> dict[str, Any]:
 
 def remember(store: ArtifactStore, identity: Identity, job: Job) -> None:
     """Record that *job* was sent, so that another process can take its result."""
-    data = json.dumps({"dbnd": _own_version(), **asdict(job)}).encode()
+    data = json.dumps({"dbnd": own_version(), **asdict(job)}).encode()
     store.put_bytes(_record(identity), data, overwrite=True)
 
 
@@ -298,7 +211,7 @@ def recall(store: ArtifactStore, identity: Identity) -> Job | None:
     try:
         record = json.loads(data)
         version = record.pop("dbnd")
-        if version == _own_version():
+        if version == own_version():
             return Job(**record)
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise ArtifactCorruptedError(
@@ -312,6 +225,12 @@ def recall(store: ArtifactStore, identity: Identity) -> Job | None:
 def forget(store: ArtifactStore, identity: Identity) -> None:
     """Delete the record: the job's result was taken, or is not wanted."""
     store.delete(_record(identity))
+
+
+def own_version() -> str:
+    """Return the version of this package."""
+    # The package itself is above core; it is loaded, since this module is a part of it.
+    return str(sys.modules[__name__.partition(".")[0]].__version__)
 
 
 def _record(identity: Identity) -> str:
@@ -365,51 +284,6 @@ def _check_outputs(definition: Definition, values: Mapping[str, Value], place: P
             )
 
 
-def _read_spec(uri: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    folder, _, name = uri.rpartition("/")
-    data = ArtifactStore(folder, storage_options=options).get_bytes(uri)
-    try:
-        document = json.loads(data)
-        version = document["dbnd_spec"]
-    except (ValueError, KeyError, TypeError) as exc:
-        raise ArtifactCorruptedError(
-            f"{uri} is not the spec of a task: {type(exc).__name__}: {exc}. Run the task again."
-        ) from exc
-    if version != VERSION:
-        raise VersionMismatchError(
-            f"spec {name} is of version {version}, and airflow-provider-dbnd {_own_version()} here "
-            f"reads version {VERSION}. Install the version of the worker, {document.get('dbnd')}."
-        )
-    return document, _sha256(data)
-
-
-def _check_versions(document: Mapping[str, Any]) -> None:
-    if document["dbnd"] != _own_version():
-        raise VersionMismatchError(
-            f"the worker has airflow-provider-dbnd {document['dbnd']}, and where the task runs "
-            f"{_own_version()} is installed. Install the same version in the image, or let the code "
-            'travel: code = "bundle" for the engine.'
-        )
-    for name, minimum in _MINIMUM.items():
-        found = _version_of(name)
-        if found is None or tuple(map(int, re.findall(r"\d+", found)[:2])) < minimum:
-            wanted = ".".join(map(str, minimum))
-            raise VersionMismatchError(
-                f"where the task runs {name} is {found or 'missing'}: expected {wanted} or newer. "
-                'Install it in the image; or, with code = "bundle", take it out: the worker\'s travels '
-                "with the task."
-            )
-
-
-def _version_of(library: str) -> str | None:
-    try:
-        # Importing it takes longer, and a task without parameters may not need it.
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        found = importlib.import_module(library) if importlib.util.find_spec(library) else None
-        return getattr(found, "__version__", None)
-
-
 def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return storage options that may be read by anybody; the others stay on this machine."""
     kept: dict[str, Any] = {}
@@ -429,12 +303,3 @@ def _holds_password(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_holds_password, value))
     return isinstance(value, str) and redact(value) != value
-
-
-def _own_version() -> str:
-    # The package itself is above core; it is loaded, since this module is a part of it.
-    return str(sys.modules[__name__.partition(".")[0]].__version__)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
