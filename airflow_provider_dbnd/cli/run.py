@@ -15,11 +15,11 @@ from airflow_provider_dbnd.cli.loading import Runnable, find
 from airflow_provider_dbnd.cli.progress import Progress
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows, result_lines
 from airflow_provider_dbnd.core.build import build_graph
-from airflow_provider_dbnd.core.execute import texts_of
 from airflow_provider_dbnd.core.graph import Graph
+from airflow_provider_dbnd.core.masking import MASK, masked, texts_of
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.past.starts import record_start
-from airflow_provider_dbnd.core.resolution import MASK, REUSE, Sources, resolve
+from airflow_provider_dbnd.core.resolution import REUSE, Sources, resolve
 from airflow_provider_dbnd.core.runner import Runner, RunResult
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
@@ -218,6 +218,4 @@ def print_error(node_id: str, error: BaseException, hidden: Sequence[str] = ()) 
         text = f"task {node_id} failed: {type(error).__name__}: {error}\n"
     else:
         text = f"task {node_id} failed:\n{user_traceback(error)}"
-    for secret in sorted(hidden, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    print(text, end="", file=sys.stderr)
+    print(masked(text, hidden), end="", file=sys.stderr)

@@ -14,8 +14,9 @@ from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows
 from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.graph import Node, NodeHandle, walk
+from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.parameters import MISSING
-from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve, shown
+from airflow_provider_dbnd.core.resolution import Sources, resolve, shown
 from airflow_provider_dbnd.core.runner import order
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.standin import BuildParameter

@@ -9,8 +9,9 @@ from airflow_provider_dbnd.core.artifacts import brief, is_reference
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.parameters import MISSING
-from airflow_provider_dbnd.core.resolution import MASK, Sources, resolve, shown
+from airflow_provider_dbnd.core.resolution import Sources, resolve, shown
 from airflow_provider_dbnd.core.reuse.attempt import duration
 from airflow_provider_dbnd.core.runner import RunResult
 

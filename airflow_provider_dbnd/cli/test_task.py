@@ -11,13 +11,14 @@ from airflow_provider_dbnd.cli.tables import print_rows, result_lines_of
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
 from airflow_provider_dbnd.core.graph import expand
 from airflow_provider_dbnd.core.manifest import Identity
+from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.past.history import (
     TEST_RUN,
     attempts_of_run,
     last_attempts,
     newest_run,
 )
-from airflow_provider_dbnd.core.resolution import MASK, Sources, Value, shown
+from airflow_provider_dbnd.core.resolution import Sources, Value, shown
 from airflow_provider_dbnd.core.runner import new_run_id
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.storage.store import ArtifactStore

@@ -34,10 +34,10 @@ from airflow_provider_dbnd.core.manifest import (
     to_json,
     write_manifest,
 )
+from airflow_provider_dbnd.core.masking import MASK, masked, texts_of
 from airflow_provider_dbnd.core.output_path import filled
 from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, MISSING
 from airflow_provider_dbnd.core.resolution import (
-    MASK,
     Sources,
     Value,
     converted,
@@ -341,11 +341,7 @@ class _Run:
         return MASK if self.parameters[name].value == MASK else read
 
     def _masked(self, text: str) -> str:
-        """Replace hidden values that made it into *text*."""
-        # The longest goes first: it may hold another.
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, MASK)
-        return text
+        return masked(text, self._secrets)
 
 
 def _parameters_in_paths(outputs: Sequence[OutputSlot]) -> set[str]:
@@ -363,15 +359,6 @@ def _as_data(task: str, spec: Input, value: Value) -> Any:
         reason = f"Give a path, a URL or a {type_text(spec.annotation)}"
         raise misfit(task, spec, value, reason)
     return formats.convert_in_memory(value.value, spec.annotation)
-
-
-def texts_of(value: Any) -> list[str]:
-    """Return the texts by which a secret value could show up in a message."""
-    if isinstance(value, Mapping):
-        return [text for each in value.values() for text in texts_of(each)]
-    if isinstance(value, list | tuple):
-        return [text for each in value for text in texts_of(each)]
-    return [] if value is None or value == "" else [str(value)]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_dbnd.core.conversion import convert, type_text
+from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.parameters import MISSING, Parameter
 from airflow_provider_dbnd.core.settings import Layer, Settings
 from airflow_provider_dbnd.core.signature import Input, Signature
 from airflow_provider_dbnd.core.suggestions import closest, did_you_mean
 from airflow_provider_dbnd.exceptions import ParameterError
 
-MASK = "***"
 VARIABLE_PREFIX = "DBND__"
 
 log = logging.getLogger("airflow_provider_dbnd")

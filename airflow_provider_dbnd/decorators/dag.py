@@ -23,7 +23,8 @@ from airflow_provider_dbnd.core.definition import INHERITED, Definition
 from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.graph import Call, Handle, walk
 from airflow_provider_dbnd.core.manifest import Manifest
-from airflow_provider_dbnd.core.resolution import MASK, REUSE, Sources, check_keys, names_of
+from airflow_provider_dbnd.core.masking import MASK
+from airflow_provider_dbnd.core.resolution import REUSE, Sources, check_keys, names_of
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.decorators.form import form_params

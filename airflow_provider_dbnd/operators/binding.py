@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.parameters import RunValue
-from airflow_provider_dbnd.core.resolution import MASK
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.standin import BuildParameter
 

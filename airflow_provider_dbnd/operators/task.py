@@ -10,7 +10,8 @@ from airflow.sdk.bases.decorator import DecoratedOperator
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, value_of_run
 from airflow_provider_dbnd.core.in_process import execute_in_process
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, to_json
-from airflow_provider_dbnd.core.resolution import ENGINE, MASK, REUSE, Value, wanted
+from airflow_provider_dbnd.core.masking import MASK
+from airflow_provider_dbnd.core.resolution import ENGINE, REUSE, Value, wanted
 from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.hooks.settings import artifact_store

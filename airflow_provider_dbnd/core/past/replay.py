@@ -17,6 +17,7 @@ from airflow_provider_dbnd.core.conversion import without_none
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, execute
 from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.past.addresses import Address
 from airflow_provider_dbnd.core.past.diff import Difference, compare
@@ -25,7 +26,7 @@ from airflow_provider_dbnd.core.past.versions import Version
 from airflow_provider_dbnd.core.remote.bootstrap import unpack as unpack_archive
 from airflow_provider_dbnd.core.remote.function_reference import FunctionReference, find_definition
 from airflow_provider_dbnd.core.remote.job import spec_of
-from airflow_provider_dbnd.core.resolution import MASK, Sources, Value, check_keys, missing, resolve
+from airflow_provider_dbnd.core.resolution import Sources, Value, check_keys, missing, resolve
 from airflow_provider_dbnd.core.runner import new_run_id
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.storage.store import ArtifactStore

@@ -18,8 +18,9 @@ from airflow_provider_dbnd.core.digest import bytes_digest
 from airflow_provider_dbnd.core.execute import TaskSpec, value_of_run
 from airflow_provider_dbnd.core.files import holds_files, is_file, located, named
 from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.references import references
-from airflow_provider_dbnd.core.resolution import MASK, Value, converted
+from airflow_provider_dbnd.core.resolution import Value, converted
 from airflow_provider_dbnd.core.reuse.policy import Reuse
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
