@@ -10,8 +10,9 @@ from typing import Any
 
 from airflow_provider_dbnd.cli.run import assigned, print_error
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.execute import TaskSpec, execute
+from airflow_provider_dbnd.core.execute import TaskSpec, execute, hidden_texts_of
 from airflow_provider_dbnd.core.manifest import Manifest
+from airflow_provider_dbnd.core.masking import masked
 from airflow_provider_dbnd.core.past.history import last_attempts, newest_run
 from airflow_provider_dbnd.core.past.replay import (
     Replay,
@@ -65,8 +66,9 @@ def replay(
     try:
         found = run_again(recorded, definition, spec, store, _debugged if debug else execute)
     except Exception as exc:  # noqa: BLE001 - the task's own error: shown as `dbnd run` shows it
-        print_error(task, exc)
-        return _print_failure(recorded, exc)
+        hidden = hidden_texts_of(spec, definition)
+        print_error(task, exc, hidden)
+        return _print_failure(recorded, exc, hidden)
     return _print(found)
 
 
@@ -95,12 +97,12 @@ def _debugged(spec: TaskSpec, definition: Definition) -> Manifest:
         raise
 
 
-def _print_failure(recorded: Manifest, error: Exception) -> int:
+def _print_failure(recorded: Manifest, error: Exception, hidden: Sequence[str]) -> int:
     before = recorded.error
     if before is None:
         print(f"status: recorded {recorded.status}, now failed")
         return 1
-    now = {"type": type(error).__name__, "message": str(error)}
+    now = {"type": type(error).__name__, "message": masked(str(error), hidden)}
     if all(before.get(name) == value for name, value in now.items()):
         print("status: failed as recorded")
         return 0

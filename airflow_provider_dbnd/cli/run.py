@@ -16,10 +16,10 @@ from airflow_provider_dbnd.cli.progress import Progress
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows, result_lines
 from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.graph import Graph
-from airflow_provider_dbnd.core.masking import MASK, masked, texts_of
+from airflow_provider_dbnd.core.masking import MASK, masked
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.past.starts import record_start
-from airflow_provider_dbnd.core.resolution import REUSE, Sources, resolve
+from airflow_provider_dbnd.core.resolution import REUSE, Sources, hidden_texts, resolve
 from airflow_provider_dbnd.core.runner import Runner, RunResult
 from airflow_provider_dbnd.core.settings import Layer, Settings, load_settings
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
@@ -118,7 +118,7 @@ def run(
             }
             record_start(runner.store, runner.run_id, start)
         result = runner.run()
-    _print_errors(result, list(hidden_texts(prepared, graph)))
+    _print_errors(result, list(_hidden_texts(prepared, graph)))
     if not quiet:
         _print_result(graph, result, time.perf_counter() - started)
     return 0 if result.success else 1
@@ -174,22 +174,24 @@ def _hidden_keys(prepared: Prepared, graph: Graph) -> set[str]:
         for name, spec in inputs.items()
         if spec.declaration.hidden
     }
-    hidden |= {p.key for p in graph.parameters.values() if p.spec.declaration.hidden}
+    hidden |= {p.key for p in graph.parameters.values() if p.hidden}
     root = f"{definition.name}."
     return hidden | {key.removeprefix(root) for key in hidden if key.startswith(root)}
 
 
-def hidden_texts(prepared: Prepared, graph: Graph) -> Iterator[str]:
+def _hidden_texts(prepared: Prepared, graph: Graph) -> Iterator[str]:
     """Yield the hidden values of a run, which no output may show."""
     for parameter in graph.parameters.values():
-        if parameter.spec.declaration.hidden and parameter.value is not None:
-            yield from texts_of(parameter.value.value)
+        if parameter.value is not None:
+            yield from hidden_texts(parameter.owner, parameter.spec, parameter.value)
     for node in graph.nodes.values():
-        for name, spec in node.call.definition.signature.inputs.items():
-            given = node.call.arguments.get(name, MISSING)
-            value = resolve(node.id, spec, given, prepared.sources)
-            if spec.declaration.hidden and value is not None:
-                yield from texts_of(value.value)
+        mapped = node.call.mapped
+        for given in mapped if isinstance(mapped, list | tuple) else [mapped]:
+            arguments = {**node.call.arguments, **(given if isinstance(given, Mapping) else {})}
+            for name, spec in node.call.definition.signature.inputs.items():
+                argument = arguments.get(name, MISSING)
+                if value := resolve(node.id, spec, argument, prepared.sources):
+                    yield from hidden_texts(node.id, spec, value)
 
 
 def _print_start(prepared: Prepared) -> None:
@@ -212,7 +214,7 @@ def _print_result(graph: Graph, result: RunResult, seconds: float) -> None:
     print(f"{graph.name}: {word}, {tasks} in {seconds:.2f} s, run {result.run_id}")
 
 
-def print_error(node_id: str, error: BaseException, hidden: Sequence[str] = ()) -> None:
+def print_error(node_id: str, error: BaseException, hidden: Sequence[str]) -> None:
     """Show where the user's code failed, without the frames of this package and hidden values."""
     if isinstance(error, DbndError):
         text = f"task {node_id} failed: {type(error).__name__}: {error}\n"

@@ -14,9 +14,8 @@ from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows
 from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.graph import Node, NodeHandle, walk
-from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.parameters import MISSING
-from airflow_provider_dbnd.core.resolution import Sources, resolve, shown
+from airflow_provider_dbnd.core.resolution import Sources, resolve
 from airflow_provider_dbnd.core.runner import order
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.standin import BuildParameter
@@ -91,7 +90,7 @@ def _value_and_source(node: Node, spec: Input, sources: Sources) -> tuple[str, s
         return value.value.key, "pipeline parameter"
     if any(isinstance(leaf, NodeHandle) for leaf in walk(value.value)):
         return f"{each}{value.value!r}", "upstream task"
-    return MASK if value.hidden else f"{each}{shown(value.value, 60)}", value.source
+    return f"{each}{value.shown(60)}", value.source
 
 
 def _files(paths: Iterable[str]) -> Iterator[Path]:

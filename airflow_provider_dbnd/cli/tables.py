@@ -9,9 +9,8 @@ from airflow_provider_dbnd.core.artifacts import brief, is_reference
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.manifest import Manifest
-from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.parameters import MISSING
-from airflow_provider_dbnd.core.resolution import Sources, resolve, shown
+from airflow_provider_dbnd.core.resolution import Sources, resolve
 from airflow_provider_dbnd.core.reuse.attempt import duration
 from airflow_provider_dbnd.core.runner import RunResult
 
@@ -40,7 +39,7 @@ def parameter_rows(
         if value is None:
             text, source = "-", "required" if spec.required else "default"
         else:
-            text, source = MASK if spec.declaration.hidden else shown(value.value, 60), value.source
+            text, source = value.shown(60), value.source
         rows.append([spec.name, type_text(spec.annotation), text, source])
     return rows
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow_provider_dbnd.cli.dags import dags_folder, parse
 from airflow_provider_dbnd.cli.run import assigned, print_error
 from airflow_provider_dbnd.cli.tables import print_rows, result_lines_of
-from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute
-from airflow_provider_dbnd.core.graph import expand
+from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, hidden_texts_of
+from airflow_provider_dbnd.core.graph import expand, filled_in
 from airflow_provider_dbnd.core.manifest import Identity
-from airflow_provider_dbnd.core.masking import MASK
+from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.past.history import (
     TEST_RUN,
     attempts_of_run,
     last_attempts,
     newest_run,
 )
-from airflow_provider_dbnd.core.resolution import Sources, Value, shown
+from airflow_provider_dbnd.core.resolution import Sources, Value
 from airflow_provider_dbnd.core.runner import new_run_id
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
@@ -46,8 +47,10 @@ def run_task(
     sources = Sources(
         settings=binding.dag.settings, root=binding.dag.root, run_time=(assigned(assignments),)
     )
-    called = _arguments(task, map_index, store, dag_id, source_run)
-    given = {name: _given(value, store, dag_id, source_run) for name, value in called.items()}
+    known = functools.partial(
+        _known, sources=sources, store=store, dag_id=dag_id, run_id=source_run
+    )
+    given = _given(task, map_index, lambda each: filled_in(each, known, sources.settings.base))
     arguments = arguments_of(task_id, binding.definition, given, sources)
     identity = Identity(
         pipeline=dag_id,
@@ -60,19 +63,12 @@ def run_task(
         f"dbnd test-task {dag_id} {task_id}"
         + (f"  (upstream from run {source_run})" if source_run else "")
     )
-    hidden = {
-        n for n, spec in binding.definition.signature.inputs.items() if spec.declaration.hidden
-    }
-    print_rows(
-        [[n, MASK if n in hidden else shown(v.value, 80), v.source] for n, v in arguments.items()],
-        indent="  ",
-    )
+    print_rows([[n, v.shown(80), v.source] for n, v in arguments.items()], indent="  ")
+    spec = TaskSpec(identity=identity, arguments=arguments, store=store)
     try:
-        manifest = execute(
-            TaskSpec(identity=identity, arguments=arguments, store=store), binding.definition
-        )
+        manifest = execute(spec, binding.definition)
     except Exception as exc:  # noqa: BLE001 - the task's own error: shown as `dbnd run` shows it
-        print_error(task_id, exc)
+        print_error(task_id, exc, hidden_texts_of(spec, binding.definition))
         return 1
     for line in result_lines_of(task_id, manifest, mapped=map_index >= 0):
         print(line)
@@ -108,32 +104,35 @@ def _needs_upstream(task: Any) -> bool:
     return bool(task.upstream_task_ids)
 
 
-def _arguments(
-    task: Any, map_index: int, store: ArtifactStore, dag_id: str, run_id: str | None
-) -> Mapping[str, Any]:
+def _given(task: Any, map_index: int, known: Callable[[Any], Any]) -> dict[str, Any]:
     """Return the call's arguments, with those of one instance where the task is mapped."""
     binding = task.python_callable.binding
+    given = {name: known(argument) for name, argument in binding.arguments.items()}
     if binding.mapped is None:
-        return dict(binding.arguments)
+        return given
     if map_index < 0:
         raise ConfigurationError(
             f"Task {task.task_id!r} is mapped: choose an instance with --map-index."
         )
-    instances = list(
-        expand(task.task_id, binding.mapped, lambda value: _plain(value, store, dag_id, run_id))
-    )
+    instances = list(expand(task.task_id, binding.mapped, known))
     if map_index >= len(instances):
         raise ConfigurationError(
             f"Task {task.task_id!r} has {len(instances)} instances; there is no {map_index}."
         )
-    return {**binding.arguments, **instances[map_index]}
+    return {**given, **instances[map_index]}
 
 
-def _given(value: Any, store: ArtifactStore, dag_id: str, run_id: str | None) -> Any:
+def _known(
+    value: Any, *, sources: Sources, store: ArtifactStore, dag_id: str, run_id: str | None
+) -> Value | None:
+    """Return what a task left in the past run, or a parameter's value."""
     from airflow_provider_dbnd.operators.results import TaskResult
+    from airflow_provider_dbnd.operators.run_time import given_at_run_time
 
     if isinstance(value, BuildParameter):
-        return value.value
+        found = given_at_run_time(value, sources) or value.value
+        # What gives it no value may still give the task's own parameter one.
+        return value.as_type(found) if found else Value(value=MISSING, source="call", base="")
     if isinstance(value, TaskResult):
         source = f"task {value.operator.task_id} of run {run_id}"
         return Value(value=_upstream(value, store, dag_id, run_id), source=source, base="")
@@ -143,16 +142,7 @@ def _given(value: Any, store: ArtifactStore, dag_id: str, run_id: str | None) ->
             "store. "
             "Give it with --set, or use `airflow tasks test`."
         )
-    if type(value) in (list, tuple):
-        return [_plain(v, store, dag_id, run_id) for v in value]
-    if type(value) is dict:
-        return {k: _plain(v, store, dag_id, run_id) for k, v in value.items()}
-    return value
-
-
-def _plain(value: Any, store: ArtifactStore, dag_id: str, run_id: str | None) -> Any:
-    given = _given(value, store, dag_id, run_id)
-    return given.value if isinstance(given, Value) else given
+    return None
 
 
 def _upstream(result: Any, store: ArtifactStore, dag_id: str, run_id: str | None) -> Any:

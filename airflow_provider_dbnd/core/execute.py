@@ -40,7 +40,9 @@ from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, MISSING
 from airflow_provider_dbnd.core.resolution import (
     Sources,
     Value,
+    as_declared,
     converted,
+    hidden_texts,
     misfit,
     missing,
     resolve,
@@ -98,12 +100,18 @@ def arguments_of(
             if spec.required:
                 raise missing(task_id, spec, sources)
             continue
-        arguments[name] = carried if carried is not None and value.source == "call" else value
+        arguments[name] = (
+            as_declared(spec, carried) if carried and value.source == "call" else value
+        )
     return arguments
 
 
 def value_of_run(identity: Identity, spec: Input, value: Value) -> Value:
-    """Return the value with what only the run knows filled in, such as its logical date."""
+    """Return the value with what only the run knows filled in, such as its logical date.
+
+    It is hidden from here on where its parameter is.
+    """
+    value = as_declared(spec, value)
     if value.value is not LOGICAL_DATE:
         return value
     if identity.logical_date is None:
@@ -139,6 +147,12 @@ def arguments_in_memory(spec: TaskSpec, definition: Definition) -> dict[str, Any
     """Return what the function of *spec* would be called with; nothing runs and nothing is written."""
     with scratch_folder() as scratch:
         return _Run(spec, definition, scratch).arguments()
+
+
+def hidden_texts_of(spec: TaskSpec, definition: Definition) -> list[str]:
+    """Return the texts of the hidden arguments of *spec*, which no output may show."""
+    inputs, task = definition.signature.inputs, spec.identity.task_id
+    return [t for name, v in spec.arguments.items() for t in hidden_texts(task, inputs[name], v)]
 
 
 class _Run:
@@ -211,20 +225,17 @@ class _Run:
         args, kwargs = self.definition.signature.spread(self.arguments())
         return self.definition.function(*args, **kwargs)
 
-    def _record(self, spec: Input, value: Value) -> bool:
-        hidden = value.hidden or spec.declaration.hidden
-        record = MASK if hidden else to_json(value.value)
+    def _record(self, spec: Input, value: Value) -> None:
+        record = MASK if value.hidden else to_json(value.value)
         log.info("parameter %s = %s (%s)", spec.name, brief(record), value.source)
         self.parameters[spec.name] = ParameterRecord(value=record, source=value.source)
-        return hidden
 
     def _load(self, spec: Input, value: Value) -> Any:
-        hidden = self._record(spec, value)
-        if hidden:
-            value = replace(value, hidden=True)
+        self._record(spec, value)
+        if value.hidden:
             self._secrets += texts_of(value.value)
         loaded = self._decoded(spec, value)
-        if hidden:
+        if value.hidden:
             self._secrets += texts_of(loaded)
         return loaded
 

@@ -13,7 +13,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from airflow_provider_dbnd.core.conversion import elements_of, values_of
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.edges import check_edge
 from airflow_provider_dbnd.core.parameters import MISSING
+from airflow_provider_dbnd.core.resolution import Value
 from airflow_provider_dbnd.core.signature import OutputSlot
 from airflow_provider_dbnd.core.standin import BuildParameter, parameter_of
 from airflow_provider_dbnd.core.suggestions import did_you_mean
@@ -333,21 +334,65 @@ def walk(value: Any) -> Iterator[Any]:
         yield value
 
 
+def filled_in(argument: Any, known: Callable[[Any], Value | None], base: str) -> Any:
+    """Return an argument of a call with values in place of its handles and parameters.
+
+    It is a :class:`Value` where it is one of them, and where one in it is hidden.
+
+    :param known: gives what a handle or a parameter stands for, None for all else.
+    :param base: where relative paths in the call start from.
+    """
+    if type(argument) not in (list, tuple, dict):
+        value = known(argument)
+        return argument if value is None else value
+    found: list[Value | None] = []
+
+    def noted(leaf: Any) -> Value | None:
+        found.append(known(leaf))
+        return found[-1]
+
+    plain = _plain(argument, noted)
+    if any(value.hidden for value in found if value is not None):
+        return Value(value=plain, source="call", base=base, hidden=True)
+    return plain
+
+
+def _plain(argument: Any, known: Callable[[Any], Value | None]) -> Any:
+    if type(argument) in (list, tuple):
+        return [_plain(each, known) for each in argument]
+    if type(argument) is dict:
+        return {k: _plain(v, known) for k, v in argument.items()}
+    value = known(argument)
+    return argument if value is None else value.value
+
+
 def expand(task_id: str, mapped: Any, known: Callable[[Any], Any]) -> Iterator[dict[str, Any]]:
     """Yield the mapped arguments of each instance of a task, in map order.
 
     :param mapped: as in :class:`Call`.
-    :param known: gives the value behind a handle.
+    :param known: fills in an argument, as :func:`filled_in` does.
     """
     if not isinstance(mapped, Mapping):
-        yield from (dict(row) for row in _elements(task_id, "expand_kwargs", known(mapped)))
+        given = known(mapped)
+        for row in _elements(task_id, "expand_kwargs", given):
+            yield {name: _as_hidden(given, value) for name, value in dict(row).items()}
         return
-    lists = [_elements(task_id, name, known(value)) for name, value in mapped.items()]
+    lists = []
+    for name, value in mapped.items():
+        given = known(value)
+        lists.append([_as_hidden(given, each) for each in _elements(task_id, name, given)])
     for row in itertools.product(*lists):
         yield dict(zip(mapped, row, strict=True))
 
 
-def _elements(task_id: str, name: str, value: Any) -> list[Any]:
+def _as_hidden(given: Any, part: Any) -> Any:
+    """Return a part of *given*, hidden where that is."""
+    hidden = isinstance(given, Value) and given.hidden
+    return replace(given, value=part) if hidden else part
+
+
+def _elements(task_id: str, name: str, given: Any) -> list[Any]:
+    value = given.value if isinstance(given, Value) else given
     if isinstance(value, Mapping) and not is_reference(value):
         return [list(item) for item in value.items()]
     if not isinstance(value, list | tuple):

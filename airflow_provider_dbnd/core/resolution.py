@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_dbnd.core.conversion import convert, type_text
-from airflow_provider_dbnd.core.masking import MASK
+from airflow_provider_dbnd.core.masking import MASK, texts_of
 from airflow_provider_dbnd.core.parameters import MISSING, Parameter
 from airflow_provider_dbnd.core.settings import Layer, Settings
 from airflow_provider_dbnd.core.signature import Input, Signature
@@ -38,6 +38,10 @@ class Value:
     source: str
     base: str
     hidden: bool = False
+
+    def shown(self, limit: int = 200) -> str:
+        """Return the value for people: cut, and masked where it is hidden."""
+        return MASK if self.hidden else shown(self.value, limit)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +121,12 @@ def resolve(task: str, spec: Input, given: Any, sources: Sources) -> Value | Non
     """
     wanted = Wanted(task=task, spec=spec, given=given, sources=sources)
     found = next((v for lookup in PRECEDENCE if (v := lookup(wanted)) is not None), None)
-    return replace(found, hidden=True) if found and spec.declaration.hidden else found
+    return found and as_declared(spec, found)
+
+
+def as_declared(spec: Input, value: Value) -> Value:
+    """Return *value*, hidden where the parameter that takes it is."""
+    return replace(value, hidden=True) if spec.declaration.hidden else value
 
 
 #: What can be set of every task besides its own parameters, in the same order of sources: the
@@ -169,15 +178,25 @@ def converted(task: str, spec: Input, value: Value, *, kind: str = "task") -> An
         raise misfit(task, spec, value, str(exc), kind=kind) from (None if value.hidden else exc)
 
 
+def hidden_texts(task: str, spec: Input, value: Value) -> list[str]:
+    """Return the texts that no output may show: of a hidden value, as it is given and as its type."""
+    if not value.hidden:
+        return []
+    try:
+        texts = texts_of(converted(task, spec, value))
+    except ParameterError:  # told by who runs the task; data is loaded there
+        texts = []
+    return [*texts_of(value.value), *texts]
+
+
 def misfit(
     task: str, spec: Input, value: Value, reason: str, *, kind: str = "task"
 ) -> ParameterError:
     """The error for a value that does not fit: task, parameter, expected, got, source."""
-    got = MASK if value.hidden else shown(value.value)
     why = "" if value.hidden else f" {reason.rstrip('.')}."
     return ParameterError(
         f"parameter {spec.name!r} of {kind} {task!r}: expected {type_text(spec.annotation)}, "
-        f"got {got} (from {value.source}).{why}"
+        f"got {value.shown()} (from {value.source}).{why}"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from airflow_provider_dbnd.core import trigger_rules
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, is_skip
-from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, unwrap, walk
+from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, filled_in, unwrap
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
 from airflow_provider_dbnd.core.resolution import REUSE, Sources, Value, missing, wanted
 from airflow_provider_dbnd.core.restoring import restored
@@ -170,10 +170,10 @@ class Runner:
 
     def _instances(self, node: Node) -> list[tuple[int, dict[str, Any]]]:
         """Return (map index, arguments) of each instance; a plain call has one of index -1."""
-        given = {name: self._given(value) for name, value in node.call.arguments.items()}
+        given = {name: self._filled_in(value) for name, value in node.call.arguments.items()}
         if node.call.mapped is None:
             return [(-1, given)]
-        rows = expand(node.id, node.call.mapped, self._plain)
+        rows = expand(node.id, node.call.mapped, self._filled_in)
         return [(index, {**given, **row}) for index, row in enumerate(rows)]
 
     def _attempts(self, node: Node, given: dict[str, Any], index: int) -> Manifest:
@@ -252,26 +252,16 @@ class Runner:
             if isinstance(handle, NodeHandle)
         )
 
-    def _given(self, value: Any) -> Any:
-        """Replace handles by what their tasks left and parameters by their values."""
+    def _filled_in(self, argument: Any) -> Any:
+        return filled_in(argument, self._known, self.sources.settings.base)
+
+    def _known(self, value: Any) -> Value | None:
+        """Return what a task left or a parameter's value."""
         if isinstance(value, BuildParameter):
             return self._parameter(value)
         if isinstance(value, NodeHandle):
             return Value(value=self._output(value), source=f"task {value._node.id}", base="")
-        if type(value) not in (list, tuple, dict):
-            return value
-        plain = self._plain(value)
-        if any(isinstance(v, BuildParameter) and v.spec.declaration.hidden for v in walk(value)):
-            return Value(value=plain, source="call", base=self.sources.settings.base, hidden=True)
-        return plain
-
-    def _plain(self, value: Any) -> Any:
-        if type(value) in (list, tuple):
-            return [self._plain(v) for v in value]
-        if type(value) is dict:
-            return {k: self._plain(v) for k, v in value.items()}
-        given = self._given(value)
-        return given.value if isinstance(given, Value) else given
+        return None
 
     def _parameter(self, parameter: BuildParameter) -> Value:
         if parameter.value is None:

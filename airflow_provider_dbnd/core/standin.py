@@ -39,6 +39,11 @@ class BuildParameter:
         """``owner.name``, by which run-time values address it."""
         return f"{self.owner}.{self.spec.name}"
 
+    @property
+    def hidden(self) -> bool:
+        """Whether its value is to be masked wherever it goes."""
+        return self.spec.declaration.hidden
+
     def build_value(self) -> Any:
         """Return the value Python sees at build time, and fix the parameter."""
         self.fixed = True

@@ -57,7 +57,7 @@ class ParameterReference:
         """Return what the rendered arguments show."""
         from airflow_provider_dbnd.operators.run_time import parameter_value
 
-        if self.parameter.spec.declaration.hidden:
+        if self.parameter.hidden:
             return MASK
         value = parameter_value(self.parameter, context)
         return (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from airflow_provider_dbnd.core.parameters import MISSING
@@ -11,6 +10,7 @@ from airflow_provider_dbnd.core.resolution import (
     Sources,
     Value,
     Wanted,
+    as_declared,
     check_keys,
     environment_variable,
     from_run_time,
@@ -100,7 +100,7 @@ def given_at_run_time(parameter: BuildParameter, sources: Sources) -> Value | No
     """Return what the run gives for a pipeline's parameter, if it gives it."""
     spec = parameter.spec
     value = from_run_time(Wanted(task=parameter.owner, spec=spec, given=MISSING, sources=sources))
-    return value and replace(value, hidden=spec.declaration.hidden)
+    return value and as_declared(spec, value)
 
 
 def parameter_value(parameter: BuildParameter, context: Mapping[str, Any]) -> Value | None:

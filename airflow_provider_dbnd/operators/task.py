@@ -8,10 +8,11 @@ from typing import Any
 from airflow.sdk.bases.decorator import DecoratedOperator
 
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, value_of_run
+from airflow_provider_dbnd.core.graph import walk
 from airflow_provider_dbnd.core.in_process import execute_in_process
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, to_json
 from airflow_provider_dbnd.core.masking import MASK
-from airflow_provider_dbnd.core.resolution import ENGINE, REUSE, Value, wanted
+from airflow_provider_dbnd.core.resolution import ENGINE, REUSE, Value, hidden_texts, wanted
 from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.hooks.settings import artifact_store
@@ -118,7 +119,7 @@ class DbndOperatorMixin:
             name: value_of_run(_identity(context), definition.signature.inputs[name], value)
             for name, value in resolved.items()
         }
-        self._show(self._arguments)
+        self._show(task_id, self._arguments)
 
     def push_outputs(self, context: Mapping[str, Any], manifest: Manifest) -> Any:
         """Push each output under its name; return the one that is the return value."""
@@ -134,6 +135,7 @@ class DbndOperatorMixin:
     def _given(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of this call: rendered, and pipeline parameters with their source."""
         given: dict[str, Any] = dict(self.op_kwargs)
+        inputs = self.binding.definition.signature.inputs
         for name, argument in self.binding.arguments.items():
             if isinstance(argument, BuildParameter):
                 value = parameter_value(argument, context)
@@ -144,23 +146,24 @@ class DbndOperatorMixin:
             elif isinstance(argument, TaskResult):
                 source = f"task {argument.operator.task_id}"
                 given[name] = Value(value=given[name], source=source, base="")
-            elif name in given and self._is_hidden(name):
+            elif name in given and inputs[name].declaration.hidden and not _holds_hidden(argument):
                 given[name] = self.render_template(argument, context)  # type: ignore[attr-defined]
+            elif _holds_hidden(argument):
+                whole = _unmasked(argument, given[name], context)
+                base = self.binding.dag.settings.base
+                given[name] = Value(value=whole, source="call", base=base, hidden=True)
         return given
 
-    def _is_hidden(self, name: str) -> bool:
-        return self.binding.definition.signature.inputs[name].declaration.hidden
-
-    def _show(self, arguments: Mapping[str, Value]) -> None:
+    def _show(self, task_id: str, arguments: Mapping[str, Value]) -> None:
         """Leave the resolved parameters for the rendered fields of the UI."""
         from airflow.sdk.log import mask_secret
 
+        inputs = self.binding.definition.signature.inputs
         self.parameters = {}
         for name, value in arguments.items():
-            hidden = value.hidden or self._is_hidden(name)
-            if hidden and isinstance(value.value, str):
-                mask_secret(value.value)
-            shown = MASK if hidden else to_json(value.value)
+            if value.hidden:
+                mask_secret([*hidden_texts(task_id, inputs[name], value)])
+            shown = MASK if value.hidden else to_json(value.value)
             self.parameters[name] = {"value": shown, "source": value.source}
 
 
@@ -179,6 +182,22 @@ class DbndOperator(DbndOperatorMixin, DecoratedOperator):
     def execute(self, context: Any) -> Any:
         """Run the function; its results go to the store, references to XCom."""
         return self.push_outputs(context, self.run_function(context))
+
+
+def _holds_hidden(argument: Any) -> bool:
+    return any(isinstance(leaf, BuildParameter) and leaf.hidden for leaf in walk(argument))
+
+
+def _unmasked(argument: Any, rendered: Any, context: Mapping[str, Any]) -> Any:
+    """Return a rendered list or dict with hidden parameters' values, which rendering left out."""
+    if type(argument) in (list, tuple):
+        return [_unmasked(a, r, context) for a, r in zip(argument, rendered, strict=True)]
+    if type(argument) is dict:
+        return {k: _unmasked(v, rendered[k], context) for k, v in argument.items()}
+    if not (isinstance(argument, BuildParameter) and argument.hidden):
+        return rendered
+    value = parameter_value(argument, context)
+    return value and argument.as_type(value).value
 
 
 def _identity(context: Mapping[str, Any]) -> Identity:

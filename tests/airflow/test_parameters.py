@@ -292,6 +292,65 @@ dag = q_hidden.as_dag()
     assert "the-secret-of-the-form" not in kept
 
 
+def test_hidden_parameters_in_lists_and_dicts_reach_the_task_masked(
+    run: Any, store_url: str, capfd: Any
+) -> None:
+    left = run(
+        """
+@task
+def plain(texts: list[str], also: dict[str, list[str]]) -> list[int]:
+    return [len(text) for text in [*texts, *also["a"]]]
+
+@task
+def keys(of: Annotated[dict[str, str], parameter(hidden=True)]) -> int:
+    return len(of["pem"])
+
+@pipeline
+def q_nested(
+    password: Annotated[str, parameter(hidden=True)] = "kraken-7",
+    of: Annotated[dict[str, str], parameter(hidden=True)] = {"pem": "kraken\\nfirst kraken"},
+):
+    plain(["n", password], {"a": [password]})
+    keys(of)
+dag = q_nested.as_dag()
+""",
+    )
+
+    assert left.xcom("plain") == [1, 8, 8]
+    assert left.xcom("keys") == len("kraken\nfirst kraken")
+    kept = left.all_text() + capfd.readouterr().out
+    kept += "".join(p.read_text() for p in Path(store_url).rglob("*.json"))
+    assert "kraken-7" not in kept
+    assert "first kraken" not in kept
+
+
+def test_a_hidden_value_is_masked_in_the_log_whatever_it_is(run: Any) -> None:
+    from airflow.sdk.log import redact
+
+    run(
+        """
+@task
+def keys(
+    many: Annotated[list[str], parameter(hidden=True)],
+    named: Annotated[dict[str, str], parameter(hidden=True)],
+    pem: Annotated[str, parameter(hidden=True)],
+) -> None: ...
+
+@pipeline
+def q_log(
+    many: Annotated[list[str], parameter(hidden=True)] = "leviathan-1,leviathan-2",
+    named: Annotated[dict[str, str], parameter(hidden=True)] = {"k": "leviathan-3"},
+    pem: Annotated[str, parameter(hidden=True)] = r"levi\\athan-4",
+):
+    keys(many, named, pem)
+dag = q_log.as_dag()
+"""
+    )
+
+    for said in ("leviathan-1 leviathan-2", "leviathan-3", "levi\\athan-4", repr("levi\\athan-4")):
+        assert "athan" not in redact(f"log line with {said}")
+
+
 def test_a_scheduled_pipeline_needs_a_value_for_every_parameter(airflow_db: str) -> None:
     from airflow_provider_dbnd.cli.dags import parse
 

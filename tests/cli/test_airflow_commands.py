@@ -156,3 +156,50 @@ def test_airflow_dbnd_is_the_same_command(
 
     assert ended.value.code == 0
     assert capfd.readouterr().out.startswith(printed)
+
+
+HIDDEN = """
+from typing import Annotated
+from airflow_provider_dbnd import parameter, pipeline, task
+
+@task
+def plain(x: str, y: list[str] = []) -> int:
+    raise ValueError(f"refused {x} and {y}")
+
+@task
+def each(x: str) -> int:
+    raise ValueError(f"refused {x}")
+
+@pipeline
+def secretive(token: Annotated[str, parameter(hidden=True)] = "kraken\\\\7", n: str = "open"):
+    plain(token, [token, n])
+    each.expand(x=["first", token])
+
+dag = secretive.as_dag()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["plain"], "  x  ***  default\n  y  ***  call\n"),
+        (["each", "--map-index", "1"], "  x  ***  call\n"),
+        (["plain", "--set", "token=kraken 8"], "  x  ***  --set\n  y  ***  call\n"),
+    ],
+    ids=["call", "mapped", "set"],
+)
+def test_a_hidden_pipeline_parameter_is_masked_in_what_test_task_prints(
+    folder: Path,
+    store_url: str,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    shown: str,
+) -> None:
+    Path("secretive.py").write_text(HIDDEN)
+
+    assert main(["test-task", "secretive", *words, "--file", "secretive.py"]) == 1
+
+    printed = capsys.readouterr()
+    assert shown in printed.out
+    assert "ValueError: refused ***" in printed.err
+    assert "kraken" not in printed.out + printed.err

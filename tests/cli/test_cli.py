@@ -362,3 +362,29 @@ def test_ctrl_c_ends_with_130(folder: Path) -> None:
 
     assert process.returncode == 130
     assert errors == "interrupted\n"
+
+
+def test_hidden_arguments_of_a_fan_out_are_masked(folder: Path) -> None:
+    Path("fan.py").write_text(
+        "from typing import Annotated\n"
+        "from airflow_provider_dbnd import parameter, pipeline, task\n"
+        "Hidden = Annotated[str, parameter(hidden=True)]\n"
+        "@task\n"
+        "def login(token: Hidden) -> int:\n    raise ValueError(f'{token!r} is no login')\n"
+        "@task\n"
+        "def plain(token: str) -> int:\n    raise KeyError(f'{token} is no login')\n"
+        "@pipeline\n"
+        "def fan(one: Hidden = 'kraken\\\\1'):\n"
+        "    login.expand(token=['kraken-2', one])\n"
+        "    login.expand_kwargs([{'token': 'kraken-3'}])\n"
+        "    plain.expand(token=[one, 'open'])\n"
+        "    plain.expand_kwargs([{'token': one}])\n"
+    )
+
+    done = dbnd("run", "fan.py:fan")
+
+    assert done.stderr.count("'***' is no login") == 2
+    assert done.stderr.count("KeyError: '*** is no login'") == 2
+    kept = [p.read_bytes() for p in (folder / ".dbnd").rglob("*") if p.is_file()]
+    assert not any(b"kraken" in content for content in kept)
+    assert "kraken" not in done.stdout + done.stderr

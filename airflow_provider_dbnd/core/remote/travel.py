@@ -31,7 +31,7 @@ from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.files import holds_files, is_below_store, is_file, named
 from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.parameters import Output, Parameter
-from airflow_provider_dbnd.core.resolution import Value, environment_variable, shown
+from airflow_provider_dbnd.core.resolution import Value, as_declared, environment_variable, shown
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.storage.claims import claim_keys
 from airflow_provider_dbnd.core.storage.filesystem import absolute, redact, scheme_of
@@ -65,8 +65,8 @@ class Packer:
         return {name: self._argument(inputs[name], value) for name, value in arguments.items()}
 
     def _argument(self, spec: Input, value: Value) -> dict[str, Any]:
-        hidden = value.hidden or spec.declaration.hidden
-        if hidden and not is_reference(value.value):
+        value = as_declared(spec, value)
+        if value.hidden and not is_reference(value.value):
             # A pipeline's default has that source as well, and the function's may be another.
             if value.source == "default" and value.value == spec.default:
                 return {"default": True}
@@ -77,7 +77,7 @@ class Packer:
         except DbndError as exc:
             where = f"parameter {spec.name!r} of task {self._task_id!r} (from {value.source})"
             raise type(exc)(f"{where} cannot travel to another machine: {exc}") from exc
-        return {"value": packed, "source": value.source, "hidden": hidden}
+        return {"value": packed, "source": value.source, "hidden": value.hidden}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
