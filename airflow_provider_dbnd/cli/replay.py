@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +26,7 @@ from airflow_provider_dbnd.core.past.replay import (
 from airflow_provider_dbnd.core.resolution import Sources, shown
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
-from airflow_provider_dbnd.exceptions import ArtifactNotFoundError
+from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, ConfigurationError
 
 _TASK = re.compile(r"(?P<name>.*?)(?:\[(?P<index>\d+)\])?")
 
@@ -45,29 +47,50 @@ def replay(
     """Run the attempt again; return 0 where everything is as recorded, else 1."""
     run_id = newest_run(store, pipeline) if run_id == "latest" else run_id
     recorded = _attempt(store, pipeline, run_id, task)
-    folder = tempfile.mkdtemp(prefix="dbnd-replay-")
-    definition = (
-        recorded_definition(recorded, store, os.path.join(folder, "code"))
-        if recorded_code
-        else working_definition(recorded, os.getcwd(), file)
-    )
+    if as_test is not None and recorded_code:
+        raise ConfigurationError(
+            "--as-test writes a test of the code that is here, which outlives this command. Leave "
+            "--recorded-code out."
+        )
     sources = Sources(
         settings=settings, root=recorded.identity.task_id, run_time=(assigned(assignments),)
     )
-    into = ArtifactStore(
-        os.path.join(folder, "store"), storage_options=settings.storage_options, trusts=(store.url,)
-    )
-    spec = replay_spec(recorded, definition, sources, into)
-    if as_test is not None:
-        from airflow_provider_dbnd.cli.replay_test import write_test
+    with contextlib.ExitStack() as untold:
+        folder = tempfile.mkdtemp(prefix="dbnd-replay-")
+        untold.callback(shutil.rmtree, folder, ignore_errors=True)
+        definition = (
+            recorded_definition(recorded, store, os.path.join(folder, "code"))
+            if recorded_code
+            else working_definition(recorded, os.getcwd(), file)
+        )
+        into = ArtifactStore(
+            os.path.join(folder, "store"),
+            storage_options=settings.storage_options,
+            trusts=(store.url,),
+        )
+        spec = replay_spec(recorded, definition, sources, into)
+        if as_test is not None:
+            from airflow_provider_dbnd.cli.replay_test import write_test
 
-        return write_test(recorded, definition, spec, as_test)
-    print(f"dbnd replay {pipeline} {run_id} {task}  (results in {into.url})")
+            return write_test(recorded, definition, spec, as_test)
+        print(f"dbnd replay {pipeline} {run_id} {task}  (results in {into.url})")
+        untold.pop_all()
+    return _run(recorded, definition, spec, store, debug=debug)
+
+
+def _run(
+    recorded: Manifest,
+    definition: Definition,
+    spec: TaskSpec,
+    store: ArtifactStore,
+    *,
+    debug: bool,
+) -> int:
     try:
         found = run_again(recorded, definition, spec, store, _debugged if debug else execute)
     except Exception as exc:  # noqa: BLE001 - the task's own error: shown as `dbnd run` shows it
         hidden = hidden_texts_of(spec, definition)
-        print_error(task, exc, hidden)
+        print_error(recorded.identity.task_id, exc, hidden)
         return _print_failure(recorded, exc, hidden)
     return _print(found)
 

@@ -8,6 +8,8 @@ import pprint
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_dbnd.cli.replay_hidden import HiddenArguments
+from airflow_provider_dbnd.cli.run import print_error
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_in_memory
@@ -35,11 +37,11 @@ _IMPORTS = {
     "pyarrow": ("import pyarrow.parquet",),
 }
 
-_TEMPLATE = '''"""Task {task!r} of {pipeline!r}, as run {run_id} had it, on the first rows of its inputs."""
+_TEMPLATE = '''"""Task {task!r} of {pipeline!r}, as run {run_id} had it, on the first rows of its inputs.{needs}"""
 
 from __future__ import annotations
 
-import sys
+{standard}
 from pathlib import Path
 
 {imports}
@@ -67,20 +69,34 @@ def write_test(recorded: Manifest, definition: Definition, spec: TaskSpec, file:
         raise ConfigurationError(
             f"task {definition.name!r} is {function.__qualname__}, which a test cannot import by one name."
         )
+    cut = {name: _cut(value) for name, value in arguments_in_memory(spec, definition).items()}
+    hidden = HiddenArguments.of(spec, cut)
+    args, kwargs = definition.signature.spread(cut)
+    try:
+        result = definition.function(*args, **kwargs)
+    except Exception as exc:  # noqa: BLE001 - the task's own error: shown as `dbnd run` shows it
+        print_error(recorded.identity.task_id, exc, hidden.texts)
+        print(f"{file} is not written: the task gives no result to compare with.")
+        return 1
+    outputs = definition.signature.split(result)
+    written = {**{n: v for n, v in cut.items() if n not in hidden.variables}, **outputs}
+    hidden.check({name: _told(value) for name, value in written.items()})
     home = os.path.dirname(os.path.abspath(file))
     data = os.path.splitext(os.path.basename(file))[0] + "_data"
     os.makedirs(os.path.join(home, data), exist_ok=True)
-    cut = {name: _cut(value) for name, value in arguments_in_memory(spec, definition).items()}
-    args, kwargs = definition.signature.spread(cut)
-    result = definition.function(*args, **kwargs)
     writer = _Writer(os.path.join(home, data))
-    arguments = {name: writer.expression(name, value) for name, value in cut.items()}
-    checks = list(writer.checks(definition.signature.split(result), definition))
+    arguments = {
+        name: hidden.expressions.get(name) or writer.expression(name, value)
+        for name, value in cut.items()
+    }
+    checks = list(writer.checks(outputs, definition))
     source = function.__code__.co_filename
     text = _TEMPLATE.format(
         task=recorded.identity.task_id,
         pipeline=recorded.identity.pipeline,
         run_id=recorded.identity.run_id,
+        needs=hidden.needs(),
+        standard="\n".join(sorted({"import sys", *hidden.imports()})),
         imports="".join(f"{line}\n" for line in sorted(writer.imports)),
         data=data,
         code=os.path.relpath(os.path.dirname(source), home),
@@ -92,7 +108,19 @@ def write_test(recorded: Manifest, definition: Definition, spec: TaskSpec, file:
     with open(file, "w", encoding="utf-8") as out:
         out.write(text)
     print(f"wrote {file}, and its data to {os.path.join(home, data)}")
+    for name, variable in hidden.variables.items():
+        print(f"parameter {name!r} is hidden: set {variable} where the test runs")
     return 0
+
+
+def _told(value: Any) -> str:
+    """Return all of a value as text."""
+    library = _library(value)
+    if library is None:
+        return repr(value)
+    if library == "pandas":
+        return str(value.to_dict("split"))
+    return str(value.to_dicts() if library == "polars" else value.to_pylist())
 
 
 def _library(value: Any) -> str | None:

@@ -131,6 +131,47 @@ def test_a_hidden_value_is_asked_for(folder: Folder) -> None:
     assert "as recorded" in said
 
 
+def test_a_hidden_value_stays_hidden_where_the_replay_fails(folder: Folder) -> None:
+    folder.edit("return len(password)", "raise KeyError(f'refused {password!r}')")
+    secret = ("--set", "login.password=kraken\\7")
+    folder.dbnd("run", "sums.py:sums", "--run-id", "r7", "-q", *secret, code=1)
+
+    said = folder.dbnd("replay", "sums", "r7", "login", "--set", "password=kraken\\7")
+
+    assert "KeyError: \"refused '***'\"" in said
+    assert "status: failed as recorded" in said
+    assert "kraken" not in said
+
+
+def test_what_was_hidden_in_the_run_is_hidden_in_the_replay(folder: Folder) -> None:
+    folder.edit("double.expand", "plain(password)\n    double.expand")
+    source = (folder.path / "sums.py").read_text()
+    plain = "@task\ndef plain(x: str) -> int:\n    raise ValueError(x)\n\n@pipeline"
+    (folder.path / "sums.py").write_text(source.replace("@pipeline", plain))
+    folder.dbnd("run", "sums.py:sums", "--run-id", "r9", "-q", code=1)
+
+    said = folder.dbnd("replay", "sums", "r9", "plain", "--set", "x=kraken", code=0)
+
+    assert "ValueError: ***" in said
+    assert "kraken" not in said
+
+
+def test_only_the_results_that_are_told_of_are_left(folder: Folder, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def left(*arguments: str, code: int = 0) -> list[str]:
+        said = folder.dbnd("replay", "sums", "r1", *arguments, code=code, TMPDIR=str(scratch))
+        found = [str(each) for each in scratch.iterdir()]
+        assert all(f"{each}/store)\n" in said for each in found)
+        return found
+
+    assert left("login", code=2) == []
+    assert left("total", "--as-test", "test_total.py") == []
+    assert left("total", "--file", "nowhere.py", code=2) == []
+    assert len(left("total")) == 1
+
+
 def test_a_failure_is_compared_with_the_recorded_one(folder: Folder) -> None:
     folder.edit("return float", "raise ValueError('bad day')\n    return float")
     folder.dbnd("run", "sums.py:sums", "--run-id", "r2", "-q", code=1)
@@ -180,6 +221,71 @@ def test_a_task_becomes_a_pytest_case_on_small_inputs(folder: Folder) -> None:
     assert "exists" in folder.dbnd(
         "replay", "sums", "r1", "total", "--as-test", "test_total.py", code=2
     )
+
+
+def pytest_of(folder: Folder, file: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", file, "-p", "no:cacheprovider"],
+        cwd=folder.path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "read"),
+    [("str", "kraken-7", "os.environ["), ("list[str]", '["kraken-7"]', "json.loads(os.environ[")],
+)
+def test_a_hidden_parameter_of_a_pytest_case_is_read_from_the_environment(
+    folder: Folder, annotation: str, given: str, read: str
+) -> None:
+    folder.edit("login(password: Annotated[str,", f"login(password: Annotated[{annotation},")
+    as_test = ("replay", "sums", "r1", "login", "--as-test", "test_login.py")
+
+    said = folder.dbnd(*as_test, "--set", f"password={given}")
+
+    variable = "DBND__LOGIN__PASSWORD"
+    assert f"parameter 'password' is hidden: set {variable} where the test runs" in said
+    test = (folder.path / "test_login.py").read_text()
+    assert f"password={read}'{variable}']" in test
+    assert f"read from the environment: password in {variable}." in test
+    assert "kraken" not in test + said
+    assert pytest_of(folder, "test_login.py", **{variable: given}).returncode == 0
+    assert f"KeyError: '{variable}'" in pytest_of(folder, "test_login.py").stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "code"),
+    [
+        ("password", "parameter or result 'result' holds the value of a hidden parameter", 2),
+        ("int(f'{password}')", "ValueError: invalid literal for int() with base 10: '***'", 1),
+    ],
+    ids=["result", "failure"],
+)
+def test_no_pytest_case_is_written_that_would_tell_a_hidden_value(
+    folder: Folder, body: str, message: str, code: int
+) -> None:
+    folder.edit("len(password)", body)
+    source = (folder.path / "sums.py").read_text()
+    (folder.path / "sums.py").write_text(
+        source.replace("parameter(hidden=True)]) -> int:", "parameter(hidden=True)]) -> object:")
+    )
+    as_test = ("replay", "sums", "r1", "login", "--as-test", "test_login.py")
+
+    said = folder.dbnd(*as_test, "--set", "password=kraken-7", code=code)
+
+    assert message in said
+    assert "kraken" not in said
+    assert not list(folder.path.glob("test_login*"))
+
+
+def test_a_pytest_case_of_recorded_code_is_refused(folder: Folder) -> None:
+    as_test = ("replay", "sums", "r1", "total", "--as-test", "test_total.py")
+
+    said = folder.dbnd(*as_test, "--recorded-code", code=2)
+
+    assert "Leave --recorded-code out" in said
 
 
 def test_a_failed_run_goes_on_from_where_it_stopped(folder: Folder) -> None:

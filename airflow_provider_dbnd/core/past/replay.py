@@ -26,7 +26,14 @@ from airflow_provider_dbnd.core.past.versions import Version
 from airflow_provider_dbnd.core.remote.bootstrap import unpack as unpack_archive
 from airflow_provider_dbnd.core.remote.function_reference import FunctionReference, find_definition
 from airflow_provider_dbnd.core.remote.job import spec_of
-from airflow_provider_dbnd.core.resolution import Sources, Value, check_keys, missing, resolve
+from airflow_provider_dbnd.core.resolution import (
+    Sources,
+    Value,
+    as_declared,
+    check_keys,
+    missing,
+    resolve,
+)
 from airflow_provider_dbnd.core.runner import new_run_id
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.storage.store import ArtifactStore
@@ -95,7 +102,7 @@ def replay_spec(
     identity = recorded.identity
     check_keys(sources, {identity.task_id: list(definition.signature.inputs)})
     arguments = {
-        name: value
+        name: as_declared(spec, value)
         for name, spec in definition.signature.inputs.items()
         if (value := _argument(recorded, spec, sources, into)) is not None
     }
@@ -123,18 +130,20 @@ def _argument(
     recorded: Manifest, spec: Input, sources: Sources, into: ArtifactStore
 ) -> Value | None:
     task = recorded.identity.task_id
-    given = resolve(task, replace(spec, default=MISSING), MISSING, sources)
-    if given is not None and given.source not in _file_sources(sources):
-        return given
     record = recorded.parameters.get(spec.name)
+    hidden = record is not None and record.value == MASK
+    given = resolve(task, replace(spec, default=MISSING), MISSING, sources)
+    if given is not None:
+        # A pipeline's hidden parameter may have come to a task's that is not.
+        given = replace(given, hidden=given.hidden or hidden)
+        if hidden or given.source not in _file_sources(sources):
+            return given
     if record is None:
         if spec.required:
             raise missing(task, spec, sources)
         return None
     source = f"run {recorded.identity.run_id}, {record.source}"
-    if record.value == MASK:
-        if given is not None:
-            return given
+    if hidden:
         raise ParameterError(
             f"parameter {spec.name!r} of task {task!r} is hidden, so its value was not recorded. Give "
             f"it by --set {spec.name}=..."
