@@ -156,6 +156,16 @@ def test_what_was_hidden_in_the_run_is_hidden_in_the_replay(folder: Folder) -> N
     assert "kraken" not in said
 
 
+def test_a_metric_that_is_no_number_is_as_recorded(folder: Folder) -> None:
+    folder.edit("len(rows))", "float('nan'))")
+    folder.dbnd("run", "sums.py:sums", "--run-id", "nan", "-q")
+
+    assert "metric" not in folder.dbnd("replay", "sums", "nan", "total")
+    folder.edit("len(rows))", "float('inf'))")
+    said = folder.dbnd("replay", "sums", "nan", "total", code=1)
+    assert "metric rows: recorded 'nan', now 'inf'" in said
+
+
 def test_only_the_results_that_are_told_of_are_left(folder: Folder, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
