@@ -75,13 +75,51 @@ def test_any_path_stays_as_it_is(path: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://AKIA123:topsecret@bucket/a", "webhdfs://me:topsecret@node/a", "sftp://u:topsecret@h/a"],
+    [
+        "s3://AKIA123:topsecret@bucket/a",
+        "s3://AKIA123:abc/topsecret@bucket/a",
+        "s3://AKIA123:12/topsecret@bucket/a",
+        "s3://AKIA123:abc/topsecret@bucket/mail/a@b.csv",
+        "s3://AKIA123:my topsecret@bucket/a",
+        "s3://AKIA123:abc/my topsecret@bucket/a",
+        "abfss://account:ab/topsecret+/==@container/a",
+        "https://user:pa/topsecret@host/a",
+        "https://user:topsecret@p@host/a",
+        "webhdfs://me:topsecret@node/a",
+        "sftp://u:topsecret@h/a",
+        "sftp://u:/topsecret@h/a",
+    ],
 )
 def test_password_in_a_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="a URL must not carry a password") as error:
         ArtifactStore(url)
 
     assert "topsecret" not in str(error.value)
+    if " " not in url:
+        assert "topsecret" not in fs.redact(f"OSError: {url}: no answer")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://bucket/mail/a@b.csv",
+        "s3://bucket/x:y/a@b",
+        "s3://conn@bucket/x:y/a@b",
+        "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/mine/a@b.csv",
+        "https://host:8080/a@b.csv",
+        "https://host/x:y@b.csv",
+        "https://[2001:db8::1]:8080/a@b.csv",
+        "webhdfs://user@host:8020/x:y/a@b",
+        "webhdfs://[2001:db8::1]:9870/a@b",
+        "webhdfs://user@[2001:db8::1]:9870/a@b",
+        "abfs://conn@container@acc.dfs.core.windows.net/x:y/a@b",
+        "zip://a.csv::s3://conn@bucket/a.zip",
+        "file:///home/x:y/a@b.csv",
+    ],
+)
+def test_a_colon_and_an_at_sign_do_not_make_a_password(url: str) -> None:
+    assert str(fs.parse(url)) == url
+    assert fs.redact(f"cannot read {url}: no") == f"cannot read {url}: no"
 
 
 @pytest.mark.parametrize(
@@ -240,6 +278,13 @@ def test_gcs_is_not_probed_for_bucket_types_behind_another_endpoint(
         ("AccountName=n;AccountKey=abc==;X=1", "AccountName=n;AccountKey=***;X=1"),
         ("{'password': 'p', 'x': 1}", "{'password': '***', 'x': 1}"),
         ("s3://bucket/design=new/a", "s3://bucket/design=new/a"),
+        ('password="my secret pass" x=1', 'password="***" x=1'),
+        ("{'password': 'my secret pass', 'a': 1}", "{'password': '***', 'a': 1}"),
+        (r"""{'password': 'it\'s mine', 'a': 1}""", "{'password': '***', 'a': 1}"),
+        (r'"{\"password\": \"my secret\", \"a\": 1}"', r'"{\"password\": \"***\", \"a\": 1}"'),
+        ('password="my secret', 'password="***"'),
+        ("token='' and on", "token='***' and on"),
+        ("password=p 'and on'", "password=*** 'and on'"),
     ],
 )
 def test_secrets_are_cut_out_of_messages(text: str, kept: str) -> None:

@@ -153,9 +153,9 @@ def parse(uri: str) -> Location:
     if scheme == "file":
         return _parse_file(uri, netloc, path)
     before, _, host = netloc.rpartition("@")
-    if ":" in before:
+    if ":" in before or _has_password(uri):
         raise ConfigurationError(
-            f"{redact(uri)}: a URL must not carry a password; put the credentials in a connection "
+            f"{scheme}://***@{uri.rpartition('@')[2]}: a URL must not carry a password; put the credentials in a connection "
             f"({scheme}://CONN_ID@...), in storage options or in the environment"
         )
     if kind_of(scheme) == "abfs" and before and "." in host:
@@ -207,11 +207,18 @@ def check_storage_options(storage_options: Mapping[str, Any] | None) -> StorageO
 _SECRETS = re.compile(
     r"((?:sig|x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature|"
     r"x-goog-credential|awsaccesskeyid|signature|accountkey|account_key|sharedaccesssignature|"
-    r"sas_token|password|secret|client_secret|token|delegation|api_?key)['\"]?\s*[=:]\s*['\"]?)"
-    r"[^&;\s'\"<>]+",
+    r"sas_token|password|secret|client_secret|token|delegation|api_?key)(?:\\*['\"])?\s*[=:]\s*)"
+    # To the end of the quotes, which may be escaped themselves, or of the word.
+    r"(?:(\\*['\"])(?:(?!\2)(?:\\.|.))*(?:\2|$)|[^&;\s'\"<>\\]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+# A password may hold "/", and then looks like a host with a path that has "@" in it. A host is what
+# has a port, and a bucket has none; ARNs of S3 have colons, addresses of IPv6 are in brackets.
+_USERINFO = re.compile(
+    r"(\b(?:s3a?|gs|gcs|abfss?|az)://)(?!arn:)[^/@\s:]*:[^\s'\"<>]{0,500}@"
+    r"|(://)(?!arn:|\[)[^/@\s:]*:(?:[^/\s]*|(?!:|\d+(?:[/?#]|$))[^\s'\"<>]{0,500})@",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"://[^/@\s:]*:[^/\s]*@")
 
 
 def redact(text: str) -> str:
@@ -220,7 +227,13 @@ def redact(text: str) -> str:
     >>> redact("https://h/f.csv?sig=abc&x=1")
     'https://h/f.csv?sig=***&x=1'
     """
-    return _SECRETS.sub(r"\1***", _USERINFO.sub("://***@", text))
+    return _SECRETS.sub(r"\1\2***\2", _USERINFO.sub(r"\1\2***@", text))
+
+
+def _has_password(uri: str) -> bool:
+    # In a text blanks and quotes end a URL, here they do not.
+    found = _USERINFO.search(re.sub(r"[\s'\"<>]", "_", uri))
+    return found is not None and found.start() <= uri.index("://")
 
 
 def _parse_file(uri: str, netloc: str, path: str) -> Location:
