@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import http.server
 import logging
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,6 +123,58 @@ def test_password_in_a_url_is_refused_without_showing_it(url: str) -> None:
 def test_a_colon_and_an_at_sign_do_not_make_a_password(url: str) -> None:
     assert str(fs.parse(url)) == url
     assert fs.redact(f"cannot read {url}: no") == f"cannot read {url}: no"
+
+
+@pytest.mark.parametrize(
+    ("host", "options"),
+    [
+        ("node", {"host": "node"}),
+        ("me@node:8020", {"host": "node", "port": 8020, "user": "me"}),
+        ("[2001:db8::1]:9870", {"host": "[2001:db8::1]", "port": 9870}),
+        ("me@[::1]", {"host": "[::1]", "user": "me"}),
+    ],
+)
+def test_host_port_and_user_of_hdfs_come_from_the_url(host: str, options: dict[str, Any]) -> None:
+    assert fs._from_url(fs.parse(f"webhdfs://{host}/a")) == options
+
+
+class _NameNode(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"FileStatus": {"type": "FILE", "length": 7}}')
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+class _IPv6Server(http.server.HTTPServer):
+    address_family = socket.AF_INET6
+
+
+def test_webhdfs_is_reached_at_an_ipv6_address() -> None:
+    pytest.importorskip("requests")
+    try:
+        server = _IPv6Server(("::1", 0), _NameNode)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    found, path = fs.filesystem(f"webhdfs://[::1]:{server.server_port}/a.csv")
+
+    assert found.info(path)["size"] == 7
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("host", ["host:abc", "2001:db8::1", "[::1", "host:8020:1", "host:"])
+def test_a_host_of_hdfs_that_is_none_is_told(host: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        fs.filesystem(f"webhdfs://{host}/a")
+
+    assert str(error.value) == (
+        f"webhdfs://{host}/a: expected webhdfs://[USER@]HOST[:PORT]/PATH, with a number for the port and "
+        f"an IPv6 address in brackets, got {host!r} for HOST[:PORT]"
+    )
 
 
 @pytest.mark.parametrize(

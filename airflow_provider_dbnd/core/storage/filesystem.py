@@ -294,14 +294,23 @@ def _from_url(where: Location) -> dict[str, Any]:
             options["account_host"] = where.account.replace(".dfs.", ".blob.", 1)
         return options
     if where.scheme in _HDFS and where.host:
-        host, _, port = where.host.partition(":")
-        options = {"host": host}
-        return (
-            options
-            | ({"port": int(port)} if port else {})
-            | ({"user": where.user} if where.user else {})
-        )
+        return _of_hdfs(where)
     return {}
+
+
+#: A name, or an IPv6 address in brackets as HDFS' clients write it into URLs; and a port.
+_HOST = re.compile(r"(\[[0-9a-f:.%\w]+\]|[^\[\]:]+)(?::(\d{1,5}))?", re.IGNORECASE)
+
+
+def _of_hdfs(where: Location) -> dict[str, Any]:
+    found = _HOST.fullmatch(where.host)
+    if found is None:
+        raise ConfigurationError(
+            f"{redact(str(where))}: expected {where.scheme}://[USER@]HOST[:PORT]/PATH, with a number for "
+            f"the port and an IPv6 address in brackets, got {where.host!r} for HOST[:PORT]"
+        )
+    options = {"host": found[1], "port": found[2] and int(found[2]), "user": where.user}
+    return {name: value for name, value in options.items() if value}
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
