@@ -271,13 +271,16 @@ class Decoder:
             from airflow_provider_dbnd.core.spark.artifacts import load
 
             return load(artifact, self.store, options=options)
-        return format_.read(
-            self._fetched(artifact),
-            type_,
-            options=options,
-            checksum=artifact.checksum,
-            digest=artifact.digest,
-        )
+        path = self._fetched(artifact)
+        try:
+            return format_.read(
+                path, type_, options=options, checksum=artifact.checksum, digest=artifact.digest
+            )
+        except FormatError as exc:
+            # The format names the file, which is a copy where the store is not on this disk.
+            if artifact.uri.endswith(path):
+                raise
+            raise FormatError(f"{artifact.uri}: {exc}") from exc
 
     def _fetched(self, artifact: Artifact) -> str:
         return self.store.fetch(

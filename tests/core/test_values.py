@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -516,3 +517,26 @@ def test_a_published_path_keeps_its_compression(project: Project, tmp_path: Path
 
     assert (tmp_path / "x.csv.gz").read_bytes()[:2] == b"\x1f\x8b"
     assert pd.read_csv(tmp_path / "x.csv.gz").x.tolist() == [1, 2]
+
+
+@task
+def take(of: Annotated[Any, parameter.pickle]) -> str:
+    return type(of).__name__
+
+
+def test_an_object_that_cannot_be_loaded_is_named_by_its_artifact(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @task
+    def unknown() -> Annotated[Any, output.pickle]:
+        return Unknown()
+
+    monkeypatch.setenv("DBND_STORE", "memory://named/store")
+    artifact = project.run(unknown).outcomes["unknown"].manifests[0].outputs["result"]
+    monkeypatch.delattr(sys.modules[__name__], "Unknown")
+
+    with pytest.raises(FormatError) as error:
+        project.value(take, {"of": artifact})
+
+    assert f"{artifact['uri']}: " in str(error.value)
+    assert f"it needs {__name__}.Unknown, which is not there" in str(error.value)

@@ -24,6 +24,17 @@ from airflow_provider_dbnd.core.formats.base import (
 from airflow_provider_dbnd.exceptions import FormatError
 
 
+class _Unpickler(pickle.Unpickler):
+    """Names the class that is not there: an error of its module alone does not."""
+
+    @override
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (AttributeError, ImportError) as error:
+            raise ImportError(f"it needs {module}.{name}, which is not there: {error}") from error
+
+
 class PickleFormat(Format):
     """Python's own pickle; base of those like it."""
 
@@ -65,8 +76,14 @@ class PickleFormat(Format):
         settings = own_options(options)
         try:
             return self.load(path, settings)
-        except (pickle.UnpicklingError, EOFError, ValueError, KeyError, ImportError) as error:
+        except (pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
             raise FormatError(f"{path} cannot be loaded by {self.name}: {error}") from error
+        except (AttributeError, ImportError) as error:
+            raise FormatError(
+                f"{path} cannot be loaded by {self.name}: {error}. Where its class was renamed, moved or "
+                "changed since, bring back what it was stored with, or run again the task that made it; "
+                "where its library is missing, install it."
+            ) from error
 
     def dump(self, value: Any, path: str, options: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Write the object; *options* are checked."""
@@ -76,7 +93,7 @@ class PickleFormat(Format):
     def load(self, path: str, options: Mapping[str, Any]) -> Any:  # noqa: ARG002
         """Load the object; *options* are checked."""
         with open(path, "rb") as file:
-            return pickle.load(file)
+            return _Unpickler(file).load()
 
 
 class JoblibFormat(PickleFormat):

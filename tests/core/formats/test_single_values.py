@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
+import re
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +146,36 @@ def test_a_pickle_is_only_loaded_where_declared(name: str, tmp_path: Path) -> No
     with pytest.raises(FormatError, match="runs the code"):
         read(name, tmp_path / "f", object, allow_pickle="yes")
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("name", ["pickle", "joblib"])
+@pytest.mark.parametrize("renamed", [False, True], ids=["moved", "renamed"])
+def test_an_object_whose_class_was_moved_or_renamed_is_told_with_what_to_do(
+    name: str, renamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    code, file = tmp_path / "moved.py", tmp_path / f"f.{name}"
+    code.write_text("class Model: ...")
+    write(name, importlib.import_module("moved").Model(), file, object)
+    del sys.modules["moved"]
+    code.unlink()
+    if renamed:
+        monkeypatch.setitem(sys.modules, "moved", types.ModuleType("moved"))
+
+    with pytest.raises(FormatError) as error:
+        read(name, file, object, allow_pickle=True)
+
+    missing = "Model" if renamed else "No module named 'moved'"
+    assert re.fullmatch(
+        re.escape(f"{file} cannot be loaded by {name}: ")
+        + ("it needs moved.Model, which is not there: " if name == "pickle" else "")
+        + f".*{missing}.*"
+        + re.escape(
+            ". Where its class was renamed, moved or changed since, bring back what it was stored "
+            "with, or run again the task that made it; where its library is missing, install it."
+        ),
+        str(error.value),
+    )
 
 
 def test_models_come_back_by_joblib(tmp_path: Path) -> None:
