@@ -12,13 +12,15 @@ def get_commands() -> list[Any]:
 
     from airflow.cli import cli_config
 
+    from airflow_provider_dbnd.cli.main import commands
+
     _arg: Any = cli_config.Arg  # untyped
 
     return [
         cli_config.ActionCommand(
             name="dbnd",
             help="Run, inspect and debug typed pipelines",
-            description="The commands of dbnd: run, list, show, check, test-task. "
+            description=f"The commands of dbnd: {', '.join(commands())}. "
             "`airflow dbnd COMMAND --help` describes each.",
             func=_run,
             args=(

@@ -372,6 +372,11 @@ def fsck(
 app.add_typer(artifacts_app, name="artifacts")
 
 
+def commands() -> list[str]:
+    """Return the names of the commands, in the order of the help."""
+    return list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
 def main(arguments: list[str] | None = None, *, airflow: bool = False) -> int:
     """Run the command; return its exit code. Our own errors are a message, not a traceback.
 

@@ -158,6 +158,19 @@ def test_airflow_dbnd_is_the_same_command(
     assert capfd.readouterr().out.startswith(printed)
 
 
+def test_the_help_of_airflow_dbnd_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from airflow.cli.cli_parser import get_parser
+
+    assert main(["--help"]) == 0
+    listed = re.findall(r"^  ([a-z-]+)  ", capsys.readouterr().out.partition("Commands:")[2], re.M)
+    with pytest.raises(SystemExit):
+        get_parser().parse_args(["dbnd", "--help"])
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert "replay" in listed
+    assert f"The commands of dbnd: {', '.join(listed)}. `airflow dbnd COMMAND --help`" in told
+
+
 HIDDEN = """
 from typing import Annotated
 from airflow_provider_dbnd import parameter, pipeline, task
