@@ -117,7 +117,7 @@ def test_password_in_a_url_is_refused_without_showing_it(url: str) -> None:
         "webhdfs://user@[2001:db8::1]:9870/a@b",
         "abfs://conn@container@acc.dfs.core.windows.net/x:y/a@b",
         "zip://a.csv::s3://conn@bucket/a.zip",
-        "file:///home/x:y/a@b.csv",
+        "file:///data/x:y/a@b.csv",
     ],
 )
 def test_a_colon_and_an_at_sign_do_not_make_a_password(url: str) -> None:
