@@ -12,12 +12,10 @@ import json
 import logging
 import os
 import platform
-import re
 import socket
-import string
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +33,7 @@ from airflow_provider_dbnd.core.manifest import (
     write_manifest,
 )
 from airflow_provider_dbnd.core.masking import MASK, masked, texts_of
-from airflow_provider_dbnd.core.output_path import filled
+from airflow_provider_dbnd.core.output_path import filled, names_in
 from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, MISSING
 from airflow_provider_dbnd.core.resolution import (
     Sources,
@@ -190,7 +188,8 @@ class _Run:
     def reuse(self, found: Manifest) -> Manifest:
         claims.claim(self.spec.store, found.outputs)
         inputs = self.definition.signature.inputs
-        in_paths = _parameters_in_paths(self.definition.signature.outputs)
+        paths = [slot.declaration.path for slot in self.definition.signature.outputs]
+        in_paths = {name for path in paths if path for name in names_in(path)}
         for name, value in self.spec.arguments.items():
             given = value_of_run(self.spec.identity, inputs[name], value)
             self._record(inputs[name], given)
@@ -353,13 +352,6 @@ class _Run:
 
     def _masked(self, text: str) -> str:
         return masked(text, self._secrets)
-
-
-def _parameters_in_paths(outputs: Sequence[OutputSlot]) -> set[str]:
-    """Return the names in the paths that outputs are published to."""
-    paths = [slot.declaration.path for slot in outputs if slot.declaration.path]
-    fields = [field for path in paths for _, field, _, _ in string.Formatter().parse(path) if field]
-    return {re.split(r"[.\[]", field)[0] for field in fields}
 
 
 def _as_data(task: str, spec: Input, value: Value) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from string import Formatter
 from typing import Any
@@ -43,6 +44,15 @@ def filled(template: str, known: Mapping[str, Any]) -> str:
             raise _misplaced(template, "a value", f"one with '..' in {path!r}")
         start = end + 1
     return path
+
+
+def names_in(template: str) -> set[str]:
+    """Return the names that *template* has fields of.
+
+    >>> sorted(names_in("{store}/{day:%Y}/{where.city}.csv"))
+    ['day', 'store', 'where']
+    """
+    return {re.split(r"[.\[]", name)[0] for _, name, _, _ in _pieces(template) if name}
 
 
 def _pieces(template: str) -> list[Any]:
