@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.artifacts import is_reference
-from airflow_provider_dbnd.core.storage.store import ArtifactStore
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 
 #: ``{pipeline}/{task}/{output}/{file}``: the end of an artifact's URI, wherever its store is.
 _KEY_PARTS = 4
@@ -41,6 +41,20 @@ def data_digest(encoded: Any) -> str:
         return str(encoded["digest"])
     named = replaced(encoded, lambda reference: {"digest": reference["digest"]})
     return bytes_digest(json.dumps(named, sort_keys=True).encode())
+
+
+def artifact_key(pipeline: str, task: str, output: str, file: str) -> str:
+    """Return the key of a stored result.
+
+    The store's own folders begin with an underscore, so a pipeline of such a name has it escaped.
+
+    >>> artifact_key("drift", "prepare", "result", "ab12.arrow")
+    'drift/prepare/result/ab12.arrow'
+    >>> artifact_key("_runs", "prepare", "result", "ab12.arrow")
+    '~5Fruns/prepare/result/ab12.arrow'
+    """
+    where = key(pipeline, task, output, file)
+    return f"~5F{where[1:]}" if where.startswith("_") else where
 
 
 def key_of(reference: Mapping[str, Any]) -> str:

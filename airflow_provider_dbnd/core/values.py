@@ -27,10 +27,11 @@ from airflow_provider_dbnd.core.conversion import (
 from airflow_provider_dbnd.core.digest import FILE_SCHEME, bytes_digest
 from airflow_provider_dbnd.core.files import located, named
 from airflow_provider_dbnd.core.parameters import Output, Parameter
+from airflow_provider_dbnd.core.references import artifact_key
 from airflow_provider_dbnd.core.signature import Signature
 from airflow_provider_dbnd.core.storage.filesystem import absolute
 from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import FormatError, ParameterError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Encoder:
         """
         if draft.stem is None:
             return draft.write(staged, lambda _size: None), None
-        where = key(self.pipeline, self.task_id, name, f"{draft.stem}.{ending}")
+        where = artifact_key(self.pipeline, self.task_id, name, f"{draft.stem}.{ending}")
         with self.store.sending(staged, where) as sending:
             written = draft.write(staged, sending.grown)
         if sending.done or (sending.tried and self.store.has_end(where, staged, written.tail)):
@@ -187,7 +188,7 @@ class Encoder:
         if written.checksum.partition(":")[2] != stem:
             form = bytes_digest(f"{written.checksum} {size}".encode())
             stem = f"{stem}-{form[:12]}"
-        return key(self.pipeline, self.task_id, name, f"{stem}.{ending}")
+        return artifact_key(self.pipeline, self.task_id, name, f"{stem}.{ending}")
 
     def _is_structure(self, value: Any) -> bool:
         if type(value) is list and (self.elements or not is_plain(value)):

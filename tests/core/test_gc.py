@@ -314,6 +314,27 @@ def test_published_and_foreign_files_stay(project: Project, home: Path) -> None:
     assert artifacts(project) == {"mart/a/b/day.parquet", "notes/read.me"}
 
 
+@pytest.mark.parametrize(
+    "folder",
+    ["_runs", "_starts", "_specs", "_jobs", "_tags", "_reuse", "_gc", "_code", "_inputs"],
+)
+def test_a_pipeline_named_as_a_folder_of_the_store_keeps_its_results(
+    project: Project, home: Path, folder: str
+) -> None:
+    def body(n: int = 3) -> DataFrame:
+        return make(n)
+
+    body.__name__ = folder
+    assert project.run(pipeline(body)).success
+    age(home, 10)
+
+    report = collect(project.store, Policy(), delete=True)
+
+    assert report.total.objects == 0
+    assert problems(project.store, full=True) == []
+    assert load(f"{folder}/make", store=project.store)["x"].tolist() == [0, 1, 2]
+
+
 def test_staging_of_writers_that_were_killed_goes(project: Project, home: Path) -> None:
     run(project, "one")
     for name in ("host.1.2.a.arrow", "host.1.3.b/part-0.parquet", "host.1.4.c"):
