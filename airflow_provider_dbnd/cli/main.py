@@ -129,6 +129,15 @@ def run(
 def resume(
     run_id: Annotated[str, typer.Argument(metavar="RUN", show_default=False)],
     *,
+    pipeline: Annotated[
+        Optional[str],
+        typer.Option(
+            "--pipeline",
+            metavar="NAME",
+            help="Whose run, where several have one of the id.",
+            show_default=False,
+        ),
+    ] = None,
     assignments: Assignments = None,
     store: Store = None,
 ) -> None:
@@ -139,7 +148,9 @@ def resume(
     """
     from airflow_provider_dbnd.cli.resume import resume as resume_run
 
-    raise typer.Exit(resume_run(run_id, store=store, assignments=assignments or []))
+    raise typer.Exit(
+        resume_run(run_id, pipeline=pipeline, store=store, assignments=assignments or [])
+    )
 
 
 @app.command()

@@ -11,9 +11,11 @@ from airflow_provider_dbnd.core.past.starts import start_of
 from airflow_provider_dbnd.exceptions import ConfigurationError
 
 
-def resume(run_id: str, *, store: str | None, assignments: Sequence[str]) -> int:
+def resume(
+    run_id: str, *, pipeline: str | None, store: str | None, assignments: Sequence[str]
+) -> int:
     """Run what a run did not finish, with the parameters it had; return the exit code."""
-    started = start_of(open_store(store, None, airflow=False), run_id)
+    started = start_of(open_store(store, None, airflow=False), run_id, pipeline)
     if not os.path.isdir(started["folder"]):
         raise ConfigurationError(
             f"run {run_id!r} was started in {started['folder']}, which is not there. Resume it on the "

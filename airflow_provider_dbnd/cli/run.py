@@ -116,7 +116,7 @@ def run(
                 "date": runner.logical_date,
                 "reuse": reuse,
             }
-            record_start(runner.store, runner.run_id, start)
+            record_start(runner.store, graph.name, runner.run_id, start)
         result = runner.run()
     _print_errors(result, list(_hidden_texts(prepared, graph)))
     if not quiet:

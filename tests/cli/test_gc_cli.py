@@ -60,6 +60,17 @@ def test_gc_tells_what_would_go_and_deletes_when_asked(
     assert len(artifacts(home)) == 1
 
 
+def test_how_a_run_was_started_goes_with_that_run_of_that_pipeline(home: Path) -> None:
+    source = PIPELINE.replace("daily", "other")
+    (home.parents[1] / "other.py").write_text(source)
+    assert main(["run", "other.py", "-q", "--run-id", "old"]) == 0
+
+    assert main(["gc", "--keep-last", "1", "--delete"]) == 0
+
+    starts = {str(path.relative_to(home)) for path in home.rglob("_starts/*/*")}
+    assert starts == {"_starts/daily/new.json", "_starts/other/old.json"}
+
+
 def test_gc_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gc", "--keep-days", "5", "--json"]) == 0
 

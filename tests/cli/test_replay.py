@@ -344,7 +344,7 @@ def dated():
 """
     )
     folder.dbnd("run", "dated.py", "--run-id", "d1", "-q", code=1)
-    (start,) = (folder.path / ".dbnd" / "store" / "_starts").glob("d1.json")
+    (start,) = (folder.path / ".dbnd" / "store" / "_starts" / "dated").glob("d1.json")
     start.write_text(re.sub(r'"date": "[0-9-]+"', '"date": "2020-02-29"', start.read_text()))
     (folder.path / "ready").touch()
 
@@ -396,6 +396,24 @@ def test_hidden_values_are_not_kept_for_resuming(folder: Folder) -> None:
     folder.dbnd("run", "sums.py:sums", "--set", "password=kraken-7", "--run-id", "r5", "-q")
 
     assert not [name for name, data in folder.stored().items() if b"kraken" in data]
+
+
+def test_a_run_is_of_its_pipeline_whatever_id_others_have(folder: Folder) -> None:
+    source = SOURCE.replace("def sums(", "def others(").replace("[1, 2, 3]", "[1]")
+    (folder.path / "others.py").write_text(source)
+    folder.dbnd("run", "others.py", "--run-id", "r1", "-q")
+
+    said = folder.dbnd("resume", "r1", code=2)
+
+    store = folder.path / ".dbnd" / "store"
+    assert said == (
+        f"ParameterError: store file://{store} has a run 'r1' of each of others, sums: name one by "
+        "--pipeline.\n"
+    )
+    assert "sums: success" in folder.dbnd("resume", "r1", "--pipeline", "sums")
+    assert "others: success" in folder.dbnd("resume", "r1", "--pipeline", "others")
+    said = folder.dbnd("resume", "r1", "--pipeline", "summ", code=2)
+    assert "no local run of pipeline 'summ'; did you mean 'sums'?" in said
 
 
 def test_why_tells_what_would_be_reused_and_which_part_changed(folder: Folder) -> None:

@@ -155,7 +155,7 @@ class _Marking:
                     going.add(found.key)
                     self._report.other[kind].add(found.size)
         for found in self._store.list(STARTS):
-            live = self._runs.live_id(run_of_start(found.key))
+            live = self._runs.live(run_of_start(found.key))
             if (found.mtime or math.inf) < self._before and not live:
                 going.add(found.key)
                 self._report.other["starts"].add(found.size)

@@ -44,15 +44,10 @@ class Runs:
                 if folder == JOBS:
                     self._kept.add(run)
         self._keep(policy, now)
-        self._ids = {run_id for _, run_id in self._kept}
 
     def live(self, run: RunKey) -> bool:
         """Tell whether a run is live; one that was not there is none."""
         return run in self._kept
-
-    def live_id(self, run_id: str) -> bool:
-        """Tell whether a run of any pipeline that is live has this id, as in keys."""
-        return run_id in self._ids
 
     @property
     def counts(self) -> tuple[int, int]:
