@@ -31,5 +31,5 @@ def resume(
         run_id=run_id,
         reuse=started["reuse"],
         store=store,
-        resumes=True,
+        resumed=started,
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider_dbnd.cli.hidden_sources import check_hidden, hidden_sources
 from airflow_provider_dbnd.cli.loading import Runnable, find
 from airflow_provider_dbnd.cli.progress import Progress
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows, result_lines
@@ -71,19 +72,21 @@ def run(
     run_id: str | None = None,
     reuse: str | None = None,
     store: str | None = None,
-    resumes: bool = False,
+    resumed: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> int:
     """Run a pipeline or task; return the process's exit code.
 
     :param store: URL of the store instead of the settings'.
-    :param resumes: go on with run *run_id*.
+    :param resumed: how run *run_id* was started, to go on with it.
     """
     chosen_reuse = [] if reuse is None else [f"{REUSE}={reuse}"]
     prepared = prepare(target, [*assignments, *chosen_reuse], environment, store)
     date = _checked_date(date)
     graph = build_graph(prepared.runnable.definition, prepared.sources)
     settings = prepared.settings
+    if resumed is not None:
+        check_hidden(graph, prepared.sources, resumed["hidden"], given=SOURCE)
     if not quiet:
         chosen = {
             "--date": date,
@@ -103,10 +106,10 @@ def run(
             logical_date=date,
             parallel=parallel,
             launch=Launcher(prepared.sources),
-            resumes=resumes,
+            resumes=resumed is not None,
             listener=progress.listen,
         )
-        if not resumes:
+        if resumed is None:
             start = {
                 "target": target,
                 "folder": os.getcwd(),
@@ -115,6 +118,7 @@ def run(
                 "parallel": parallel,
                 "date": runner.logical_date,
                 "reuse": reuse,
+                "hidden": hidden_sources(graph, prepared.sources),
             }
             record_start(runner.store, graph.name, runner.run_id, start)
         result = runner.run()

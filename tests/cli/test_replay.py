@@ -398,6 +398,37 @@ def test_hidden_values_are_not_kept_for_resuming(folder: Folder) -> None:
     assert not [name for name, data in folder.stored().items() if b"kraken" in data]
 
 
+@pytest.mark.parametrize("key", ["password", "sums.password", "login.password"])
+def test_a_hidden_value_that_was_set_is_asked_for_when_a_run_is_resumed(
+    folder: Folder, key: str
+) -> None:
+    folder.dbnd("run", "sums.py:sums", "--set", f"{key}=kraken-7", "--run-id", "r9", "-q")
+
+    said = folder.dbnd("resume", "r9", code=2)
+
+    kind, owner = ("task", "login") if key == "login.password" else ("pipeline", "sums")
+    named = "login.password" if key == "login.password" else "password"
+    now = "call" if key == "login.password" else "default"
+    assert said == (
+        f"ParameterError: parameter 'password' of {kind} {owner!r} is hidden, so its value was not "
+        f"recorded: expected it from --set, as the run had it, got it from {now}. Give it by "
+        f"--set {named}=...\n"
+    )
+    assert "login.result = 8" in folder.dbnd("resume", "r9", "--set", f"{named}=kraken-7")
+
+
+def test_a_hidden_value_from_the_environment_has_to_be_there_when_a_run_is_resumed(
+    folder: Folder,
+) -> None:
+    variable = {"DBND__SUMS__PASSWORD": "kraken-7"}
+    folder.dbnd("run", "sums.py:sums", "--run-id", "r10", "-q", **variable)
+
+    said = folder.dbnd("resume", "r10", code=2)
+
+    assert "from environment variable DBND__SUMS__PASSWORD, as the run had it, got it from" in said
+    assert "login.result = 8" in folder.dbnd("resume", "r10", **variable)
+
+
 def test_a_run_is_of_its_pipeline_whatever_id_others_have(folder: Folder) -> None:
     source = SOURCE.replace("def sums(", "def others(").replace("[1, 2, 3]", "[1]")
     (folder.path / "others.py").write_text(source)

@@ -18,7 +18,7 @@ from airflow_provider_dbnd.exceptions import (
 #: Folder of the store that holds them: ``_starts/{pipeline}/{run}.json``.
 STARTS = "_starts"
 
-_FIELDS = ("target", "folder", "assignments", "environment", "parallel", "date", "reuse")
+_FIELDS = ("target", "folder", "assignments", "environment", "parallel", "date", "reuse", "hidden")
 
 
 def record_start(
