@@ -26,6 +26,15 @@ class Records:
             [r.rendered_fields for r in self._rows("renderedtifields")]
         )
 
+    def serialized(self) -> str:
+        """What Airflow keeps of the DAG."""
+        from airflow.models.serialized_dag import SerializedDagModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            row = session.query(SerializedDagModel).filter_by(dag_id=self.dag_run.dag_id).one()
+            return repr(row.data)
+
     def rendered(self, task_id: str, map_index: int = -1) -> Any:
         rows = self._rows("renderedtifields")
         return next(

@@ -246,7 +246,9 @@ def add_call(
 ) -> Handle:
     """Add one bound call to the graph after checking its edges."""
     arguments = {name: unwrap(value) for name, value in arguments.items()}
-    mapped = _built(unwrap(mapped))
+    mapped = unwrap(mapped)
+    _check_hidden(definition, mapped)
+    mapped = _built(mapped)
     if definition.kind == "task":
         definition = definition.inheriting(_INHERITED.get())
     for name, value in arguments.items():
@@ -267,6 +269,28 @@ def _built(mapped: Any) -> Any:
             k: v.build_value() if isinstance(v, BuildParameter) else v for k, v in mapped.items()
         }
     return mapped
+
+
+def _check_hidden(definition: Definition, mapped: Any) -> None:
+    """Refuse to go over a hidden parameter in the open: from here on its elements are plain values."""
+    for name, parameter in _mapped_parameters(mapped):
+        spec = definition.signature.inputs.get(name)
+        if parameter.spec.declaration.hidden and spec and not spec.declaration.hidden:
+            raise GraphError(
+                f"task {definition.name!r} goes over {parameter.spec.name!r} of {parameter.owner!r}, "
+                f"which is hidden, with parameter {name!r}, which is not. Declare {name!r} hidden as "
+                "well: parameter(hidden=True)."
+            )
+
+
+def _mapped_parameters(mapped: Any) -> Iterator[tuple[str, BuildParameter]]:
+    """Yield the arguments that a pipeline's parameter gives the values of."""
+    if isinstance(mapped, BuildParameter):
+        rows = mapped.build_value()
+        rows = rows if isinstance(rows, list | tuple) else []
+        yield from ((name, mapped) for row in rows if isinstance(row, Mapping) for name in row)
+    elif isinstance(mapped, Mapping):
+        yield from ((n, value) for n, value in mapped.items() if isinstance(value, BuildParameter))
 
 
 def _check_value(definition: Definition, name: str, value: Any, wanted: Any) -> None:

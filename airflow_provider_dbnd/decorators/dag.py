@@ -44,6 +44,7 @@ from airflow_provider_dbnd.operators.binding import (
     ParameterReference,
     make_callable,
 )
+from airflow_provider_dbnd.operators.mapped import marked
 from airflow_provider_dbnd.operators.results import TaskResult
 from airflow_provider_dbnd.operators.task import DbndOperator
 from airflow_provider_dbnd.sensors.task import DbndSensor
@@ -99,7 +100,7 @@ class DagBuilder:
             name: _for_operator(definition, name, value) for name, value in call.arguments.items()
         }
         made = (
-            _expanded(decorator, arguments, call.mapped)
+            _expanded(decorator, arguments, marked(definition, call.mapped))
             if call.mapped is not None
             else decorator(**arguments)
         )

@@ -17,6 +17,7 @@ from airflow_provider_dbnd.core.reuse.attempt import run_or_reuse
 from airflow_provider_dbnd.core.standin import BuildParameter
 from airflow_provider_dbnd.hooks.settings import artifact_store
 from airflow_provider_dbnd.operators.binding import Binding
+from airflow_provider_dbnd.operators.mapped import unmarked
 from airflow_provider_dbnd.operators.results import TaskResult
 from airflow_provider_dbnd.operators.run_time import parameter_value, run_time_layers, task_sources
 
@@ -134,8 +135,12 @@ class DbndOperatorMixin:
 
     def _given(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of this call: rendered, and pipeline parameters with their source."""
-        given: dict[str, Any] = dict(self.op_kwargs)
-        inputs = self.binding.definition.signature.inputs
+        definition, mapped = self.binding.definition, self.binding.mapped
+        inputs = definition.signature.inputs
+        given = {
+            name: unmarked(definition, mapped, name, value)
+            for name, value in self.op_kwargs.items()
+        }
         for name, argument in self.binding.arguments.items():
             if isinstance(argument, BuildParameter):
                 value = parameter_value(argument, context)

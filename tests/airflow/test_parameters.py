@@ -351,6 +351,39 @@ dag = q_log.as_dag()
         assert "athan" not in redact(f"log line with {said}")
 
 
+def test_hidden_values_a_task_is_mapped_over_are_not_kept_by_airflow(
+    run: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRETS", "kraken-7,swordfish-12")
+
+    left = run(
+        """
+import os
+
+SECRETS = os.environ["SECRETS"].split(",")
+Secret = Annotated[str, parameter(hidden=True)]
+
+@task
+def login(token: Secret, n: int = 0) -> int:
+    return len(token) + n
+
+@pipeline
+def q_mapped(tokens: Annotated[list[str], parameter(hidden=True)] = SECRETS):
+    login.expand(token=SECRETS, n=[100, 200])
+    login.override(task_id="items").partial(n=1).expand(token=tokens)
+    login.override(task_id="rows").expand_kwargs([{"token": s, "n": 300} for s in SECRETS])
+dag = q_mapped.as_dag()
+"""
+    )
+
+    assert [left.xcom("login", map_index=i) for i in range(4)] == [108, 208, 112, 212]
+    assert [left.xcom("items", map_index=i) for i in range(2)] == [9, 13]
+    assert [left.xcom("rows", map_index=i) for i in range(2)] == [308, 312]
+    kept = left.all_text() + left.serialized() + capfd.readouterr().out
+    assert "kraken-7" not in kept
+    assert "swordfish-12" not in kept
+
+
 def test_a_scheduled_pipeline_needs_a_value_for_every_parameter(airflow_db: str) -> None:
     from airflow_provider_dbnd.cli.dags import parse
 

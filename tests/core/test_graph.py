@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pytest
 from local_project import Project
 from pandas import DataFrame
 
-from airflow_provider_dbnd import pipeline, task
+from airflow_provider_dbnd import parameter, pipeline, task
 from airflow_provider_dbnd.exceptions import GraphError, SignatureError
 
 
@@ -382,6 +382,25 @@ def test_a_graph_that_cannot_work_is_refused(project: Project, body: Any, messag
         project.graph(wrong(body))
 
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_going_over_a_hidden_parameter_in_the_open_is_refused(project: Project, rows: bool) -> None:
+    @pipeline
+    def p(
+        numbers: Annotated[list[int], parameter(hidden=True)] = [1, 2],  # noqa: B006
+        calls: Annotated[list[dict[str, int]], parameter(hidden=True)] = [{"n": 1}],  # noqa: B006
+    ) -> Any:
+        return double.expand_kwargs(calls) if rows else double.expand(n=numbers)
+
+    with pytest.raises(GraphError) as error:
+        project.graph(p)
+
+    over = "calls" if rows else "numbers"
+    assert str(error.value) == (
+        f"task 'double' goes over {over!r} of 'p', which is hidden, with parameter 'n', which is not. "
+        "Declare 'n' hidden as well: parameter(hidden=True)."
+    )
 
 
 def test_unpacking_into_a_wrong_number_is_pythons_own_error(project: Project) -> None:
