@@ -372,7 +372,7 @@ def fsck(
 ) -> None:
     """Check that a store keeps what its manifests promise. Changes nothing.
 
-    Exits with 1 where something is missing or damaged.
+    Exits with 1 where something is missing or damaged, with 2 where there is no store.
     """
     from airflow_provider_dbnd.cli.fsck import check_store
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,33 @@ def test_fsck_ends_with_1_where_a_promise_is_not_kept(
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["level"], found["kind"]) == ("problem", "missing")
     assert found["remedy"]
+
+
+@pytest.mark.parametrize("where", ["nowhere", "elsewhere"])
+@pytest.mark.parametrize("arguments", [(), ("--json",)], ids=["text", "json"])
+def test_fsck_of_what_is_no_store_is_an_error(
+    home: Path, capsys: pytest.CaptureFixture[str], where: str, arguments: tuple[str, ...]
+) -> None:
+    url = home.with_name(where)
+    if where == "elsewhere":
+        url.mkdir()
+        (url / "notes.txt").write_text("not a store")
+
+    assert main(["fsck", "--store", str(url), *arguments]) == 2
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == (
+        f"ArtifactNotFoundError: file://{url} is no store with runs: expected manifests in _runs, "
+        "found none. Check the URL, which is from --store, DBND_STORE or dbnd.toml; a new store has "
+        "some after its first run.\n"
+    )
+
+
+def test_fsck_tells_what_lies_in_a_store_that_lost_its_manifests(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(home / "_runs")
+
+    assert main(["fsck"]) == 0
+    assert "note: garbage: daily/make/result/" in capsys.readouterr().out
