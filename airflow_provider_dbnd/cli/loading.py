@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.tracebacks import user_traceback
@@ -89,4 +90,27 @@ def find(target: str) -> Runnable:
     if len(set(map(id, candidates.values()))) > 1:
         names = ", ".join(sorted(candidates))
         raise ConfigurationError(f"{place} has several: {names}. Name one: {place}:NAME.")
-    return next(iter(candidates.values()))
+    name, chosen = next(iter(candidates.items()))
+    if _makes_dags_itself(module):
+        print(
+            f"{place}: this is {chosen.definition.kind} {name!r}, written {place}:{name}. A DAG in the "
+            "file that as_dag() did not make is run by `airflow dags test`.",
+            file=sys.stderr,
+        )
+    return chosen
+
+
+def _makes_dags_itself(module: ModuleType) -> bool:
+    return any(map(_is_of_airflow, list(vars(module).values())))
+
+
+def _is_of_airflow(value: object) -> bool:
+    """Tell whether it is what Airflow makes DAGs of, or a DAG that is no pipeline's."""
+    maker = inspect.isclass(value) or inspect.isfunction(value)
+    kind: Any = value if maker else type(value)
+    if kind.__name__ not in ("DAG", "dag") or not kind.__module__.startswith("airflow."):
+        return False
+    # Not before the file imported Airflow: that takes seconds.
+    from airflow_provider_dbnd.decorators.dag import is_of_pipeline
+
+    return maker or not is_of_pipeline(value)

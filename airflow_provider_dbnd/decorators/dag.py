@@ -69,6 +69,11 @@ def _remember(dag: DAG, builder: DagBuilder) -> DagBuilder:
     return builder
 
 
+def is_of_pipeline(dag: object) -> bool:
+    """Tell whether a DAG is what ``as_dag`` made of a pipeline."""
+    return id(dag) in _BUILDERS and bool(_BUILDERS[id(dag)].binding.known)
+
+
 class DagBuilder:
     """Makes operators in the current DAG."""
 

@@ -299,6 +299,49 @@ def test_a_file_named_as_a_library_module_runs(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+NATIVE = """
+from airflow.sdk import {name}
+from airflow_provider_dbnd import pipeline, task
+
+@task
+def one() -> int:
+    return 1
+
+@pipeline
+def helper():
+    return one()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "dag"),
+    [
+        ("DAG", 'with DAG("flow"):\n    helper()\n'),
+        ("dag", "@dag\ndef flow():\n    helper()\nflow()\n"),
+    ],
+)
+def test_a_pipeline_beside_a_dag_of_airflows_own_is_told(folder: Path, name: str, dag: str) -> None:
+    (folder / "flow.py").write_text(NATIVE.format(name=name) + dag)
+
+    done = dbnd("run", "flow.py", "-q")
+
+    assert done.returncode == 0, done.stderr
+    assert (
+        "flow.py: this is pipeline 'helper', written flow.py:helper. A DAG in the file that as_dag() "
+        "did not make is run by `airflow dags test`.\n"
+    ) in done.stderr
+    assert "helper" not in dbnd("run", "flow.py:helper", "-q").stderr
+
+
+def test_the_dag_of_a_pipeline_needs_no_telling(folder: Path) -> None:
+    source = NATIVE.format(name="Asset") + "flow = helper.as_dag()\n"
+    (folder / "flow.py").write_text(source)
+
+    done = dbnd("run", "flow.py", "-q")
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_version_and_help() -> None:
     assert dbnd("--version").stdout == f"dbnd {__version__}\n"
     text = dbnd("--help").stdout
