@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from airflow_provider_dbnd.core.formats.annotations import data_type, is_stream, type_name
+from airflow_provider_dbnd.core.formats.annotations import (
+    data_type,
+    is_stream,
+    stream_item,
+    type_name,
+)
 from airflow_provider_dbnd.core.formats.base import Format
 from airflow_provider_dbnd.core.formats.containers import container_name, is_tabular
+from airflow_provider_dbnd.core.formats.conversion import convert_in_memory
 from airflow_provider_dbnd.exceptions import FormatError
 
 
@@ -21,6 +27,7 @@ def read_many(
     if not paths:
         raise FormatError(f"there are no files to read as {type_name(type_)}")
     if is_stream(type_) and is_tabular(type_):
+        _check_streams(format, paths, stream_item(type_), options)
         return chain.from_iterable(format.read(path, type_, options=options) for path in paths)
     name = container_name(type_)
     if name not in _CONCATENATE:
@@ -32,6 +39,29 @@ def read_many(
     for path, part in zip(paths[1:], parts[1:], strict=True):
         _check_columns(_columns(parts[0]), _columns(part), paths[0], path)
     return parts[0] if len(parts) == 1 else _CONCATENATE[name](parts)
+
+
+def _check_streams(
+    format: Format, paths: Sequence[str], item: Any, options: Mapping[str, Any]
+) -> None:
+    """Look at the first part of each file: in the middle of a task it would be too late."""
+    first, expected = "", None
+    for path in paths:
+        columns = _first_columns(format, path, item, options)
+        if expected is None:
+            first, expected = path, columns
+        elif columns is not None:
+            _check_columns(expected, columns, first, path)
+
+
+def _first_columns(
+    format: Format, path: str, item: Any, options: Mapping[str, Any]
+) -> dict[Any, str] | None:
+    import pyarrow as pa
+
+    part = next(iter(format.read(path, Iterator[pa.Table], options=options)), None)
+    # Without rows: nulls in one part give pandas other types than in the next.
+    return None if part is None else _columns(convert_in_memory(part.slice(0, 0), item))
 
 
 def _columns(part: Any) -> dict[Any, str]:

@@ -238,10 +238,31 @@ def test_many_files_are_one_table(tmp_path: Path) -> None:
         formats.read_many(csv, [], pd.DataFrame)
 
 
-def test_many_files_that_differ_name_the_first_that_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("type_", [pd.DataFrame, pl.DataFrame, pa.Table])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_many_files_that_differ_name_the_first_that_does(
+    tmp_path: Path, type_: Any, stream: bool
+) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n")
     (tmp_path / "b.csv").write_text("x,y\n1,2\n")
     csv = formats.format_for_input(pd.DataFrame, format="csv", extension=None)
 
-    with pytest.raises(FormatError, match=r"b.csv has other columns than .*a.csv: expected x: int"):
-        formats.read_many(csv, [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], pd.DataFrame)
+    with pytest.raises(
+        FormatError, match=r"b.csv has other columns than .*a.csv: expected x: [iI]nt"
+    ):
+        formats.read_many(
+            csv,
+            [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")],
+            Iterator[type_] if stream else type_,
+        )
+
+
+def test_a_stream_of_files_may_have_nulls_in_some(tmp_path: Path) -> None:
+    paths = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
+    for path, values in zip(paths, ([1, 2], [3, None]), strict=True):
+        pl.DataFrame({"x": values}, schema={"x": pl.Int64}).write_parquet(path)
+    parquet = formats.format_for_input(pd.DataFrame, format="parquet", extension=None)
+
+    parts = list(formats.read_many(parquet, paths, Iterator[pd.DataFrame]))
+
+    assert [list(part["x"].dropna()) for part in parts] == [[1, 2], [3]]
