@@ -328,17 +328,22 @@ def _slots(
         names = tuple(n.strip() for n in names.split(","))
     if isinstance(names, tuple | list):
         return _named(task, annotation, tuple(names)), "tuple", None
-    # A reference has fields as well, and is one output all the same.
-    fields = {} if strip_annotated(annotation) is Artifact else record_fields(annotation)
-    if fields:
-        slots = tuple(_slot(n, t) for n, t in fields.items())
-        return slots, "record", strip_annotated(annotation)
+    if fields := record_outputs(annotation):
+        return tuple(fields.values()), "record", strip_annotated(annotation)
     arms = typing.get_args(annotation)
     if typing.get_origin(annotation) is tuple and arms and arms[-1] is not Ellipsis:
         return tuple(_slot(f"result_{i}", t) for i, t in enumerate(arms, 1)), "tuple", None
     slot = _slot(names if isinstance(names, str) else "result", annotation)
     declaration = names if isinstance(names, Output) else inline
     return (_declare(slot, declaration) if declaration else slot,), "single", None
+
+
+def record_outputs(annotation: Any) -> dict[str, OutputSlot]:
+    """Return the outputs that a NamedTuple or dataclass is stored as, by its fields."""
+    # A reference has fields as well, and is one output all the same.
+    if strip_annotated(annotation) is Artifact:
+        return {}
+    return {name: _slot(name, type_) for name, type_ in record_fields(annotation).items()}
 
 
 def _slot(name: str, annotation: Any) -> OutputSlot:

@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 import polars as pl
@@ -79,6 +80,34 @@ def split(n: int) -> tuple[DataFrame, int]:
 @task
 def pieces(n: int) -> list[DataFrame]:
     return [DataFrame({"x": [i]}) for i in range(n)]
+
+
+@dataclass(frozen=True)
+class Fit:
+    rows: Annotated[DataFrame, output(name="fitted")]
+    n: int
+    note: DataFrame | None = None
+
+
+class Sizes(NamedTuple):
+    small: int
+    big: int
+
+
+@task
+def fit(n: int) -> Fit:
+    return Fit(rows=DataFrame({"x": range(n)}), n=n)
+
+
+@task
+def sizes(n: int) -> Sizes:
+    return Sizes(n, 100 * n)
+
+
+@pipeline
+def records_of(n: int = 2) -> None:
+    fit(n)
+    sizes.expand(n=[1, 2])
 
 
 @task
@@ -273,6 +302,19 @@ def test_all_outputs_of_a_task_come_as_a_dict(project: Project) -> None:
     assert list(loaded) == ["result_1", "result_2"]
     assert_frame_equal(loaded["result_1"], DataFrame({"x": [0, 1]}))
     assert load("shapes/split/result_2") == 2
+
+
+def test_fields_of_a_record_are_put_together_where_it_is_asked_for(project: Project) -> None:
+    project.run(records_of)
+
+    loaded = load("records_of/fit", Fit)
+
+    assert (type(loaded), loaded.n, loaded.note) == (Fit, 2, None)
+    assert loaded.rows["x"].tolist() == [0, 1]
+    assert load("records_of/sizes", Sizes) == [Sizes(1, 100), Sizes(2, 200)]
+    assert load("records_of/sizes[1]", Sizes) == Sizes(2, 200)
+    assert load("records_of/fit/n", int) == 2
+    assert list(load("records_of/fit")) == ["fitted", "n", "note"]
 
 
 def test_parts_of_a_value_are_named_in_brackets(project: Project) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_dbnd.core.attempt import current_attempt
+from airflow_provider_dbnd.core.conversion import strip_annotated
 from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest
 from airflow_provider_dbnd.core.past.addresses import (
     Address,
@@ -40,6 +41,7 @@ from airflow_provider_dbnd.core.past.history import (
 from airflow_provider_dbnd.core.past.tags import tagged
 from airflow_provider_dbnd.core.past.versions import Version, first_gap, is_version, outputs_of
 from airflow_provider_dbnd.core.settings import load_settings
+from airflow_provider_dbnd.core.signature import OutputSlot, record_outputs
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 from airflow_provider_dbnd.core.suggestions import closest, did_you_mean
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, ParameterError
@@ -62,7 +64,7 @@ def load(
     """Load an output of a past run; without a word on the version the newest.
 
     :param name: ``pipeline/task/output``, or ``pipeline/task`` for its only output or, where there
-        are several, a dict of them. ``task[2]`` is one instance of a mapped task.
+        are several, a dict of them, or the dataclass or NamedTuple *type* they are the fields of. ``task[2]`` is one instance of a mapped task.
     :param type: what to load it as (``polars.DataFrame``, ``Path``, ``Artifact``...), by default
         what the task returned.
     :param run: the id of a run.
@@ -75,12 +77,13 @@ def load(
     chosen = selector(run=run, as_of=as_of, partition=partition, tag=tag)
     opened = open_store(store)
     if dates is None:
-        return _whole(find(opened, *_parsed(name, chosen)), type, load_options)
+        address, chosen = _parsed(name, chosen)
+        return _whole(address, find(opened, address, chosen), type, load_options)
     address, chosen = _parsed(name, chosen)
     if chosen != Selector(as_of=chosen.as_of):
         raise ParameterError("dates name versions by themselves: leave run, partition and tag out.")
     spans = find_dates(opened, address, dates, as_of=chosen.as_of)
-    return {text: _whole(found, type, load_options) for text, found in spans.items()}
+    return {text: _whole(address, found, type, load_options) for text, found in spans.items()}
 
 
 def find(store: ArtifactStore, address: Address, chosen: Selector) -> dict[str, Version]:
@@ -237,10 +240,35 @@ def _parsed(name: str, given: Selector) -> tuple[Address, Selector]:
     return address, given if written == Selector() else written
 
 
-def _whole(found: Mapping[str, Version], type_: Any, load_options: Mapping[str, Any] | None) -> Any:
-    """Load one output as itself, several as a dict."""
+def _whole(
+    address: Address,
+    found: Mapping[str, Version],
+    type_: Any,
+    load_options: Mapping[str, Any] | None,
+) -> Any:
+    """Load one output as itself, several as a dict or as the record they are the fields of."""
+    fields = record_outputs(type_) if address.output is None else {}
+    if fields and {slot.name for slot in fields.values()} == set(found):
+        return _record(type_, fields, found, load_options)
     values = {name: each.load(type_, load_options=load_options) for name, each in found.items()}
     return next(iter(values.values())) if len(values) == 1 else values
+
+
+def _record(
+    type_: Any,
+    fields: Mapping[str, OutputSlot],
+    found: Mapping[str, Version],
+    load_options: Mapping[str, Any] | None,
+) -> Any:
+    values = {
+        name: found[slot.name].load(slot.annotation, load_options=load_options)
+        for name, slot in fields.items()
+    }
+    record = strip_annotated(type_)
+    if not next(iter(found.values())).mapped:
+        return record(**values)
+    rows = zip(*values.values(), strict=True)
+    return [record(**dict(zip(values, row, strict=True))) for row in rows]
 
 
 def _task_of(address: Address) -> str:

@@ -11,7 +11,13 @@ from typing import Any
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
 from airflow_provider_dbnd.core.attempt import current_attempt
-from airflow_provider_dbnd.core.conversion import convert, elements_of, type_text, values_of
+from airflow_provider_dbnd.core.conversion import (
+    accepts_none,
+    convert,
+    elements_of,
+    type_text,
+    values_of,
+)
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.parameters import Parameter
 from airflow_provider_dbnd.core.past.addresses import Address, partition_of
@@ -140,7 +146,7 @@ class _Reader:
         """Return the value of one encoded output."""
         if any(True for _ in references(encoded)):
             return self._stored(in_store(self._version.store, encoded), type_)
-        if type_ in (Any, object):
+        if type_ in (Any, object) or (encoded is None and accepts_none(type_)):
             return encoded
         if formats.is_data_type(type_) or type_ in (Path, Artifact):
             raise ParameterError(
