@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.graph import Handle, walk
-from airflow_provider_dbnd.core.resolution import MASK
+from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.standin import BuildParameter
 
 
