@@ -8,13 +8,15 @@ checks, unpacking, fan-out) is decided before either is asked for a node.
 from __future__ import annotations
 
 import contextlib
+import dis
 import itertools
+import sys
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any, Protocol
 
 from airflow_provider_dbnd.core.artifacts import is_reference
@@ -94,11 +96,29 @@ class Handle(ABC):
             return slot.annotation
         return MISSING if self._path else self._definition.signature.returns
 
+    def _unknown(self, so: str) -> GraphError:
+        return not_known(self._definition.name, so)
+
     def __bool__(self) -> bool:
-        raise GraphError(
-            f"The result of task {self._definition.name!r} is not known while the graph is built, "
-            "so it cannot decide what the graph is. Branch inside a task."
-        )
+        raise self._unknown("it cannot decide what the graph is. Branch inside a task.")
+
+    def __eq__(self, other: object) -> bool:
+        raise self._unknown(_COMPARED)
+
+    def __ne__(self, other: object) -> bool:
+        raise self._unknown(_COMPARED)
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+    def __str__(self) -> str:
+        raise self._unknown(IN_TEXT)
+
+    def __format__(self, spec: str) -> str:
+        raise self._unknown(IN_TEXT)
+
+    def __contains__(self, item: object) -> bool:
+        raise self._unknown("nothing can be looked for in it. Look inside a task.")
 
     def __iter__(self) -> Iterator[Any]:
         names = self._names()
@@ -111,6 +131,12 @@ class Handle(ABC):
                 )
             raise GraphError(
                 f"The result of task {self._definition.name!r} is not known yet: {hint}."
+            )
+        targets = unpacked_into(sys._getframe(1))
+        if targets not in (None, len(names)):
+            raise GraphError(
+                f"Task {self._definition.name!r} has {len(names)} outputs, {', '.join(names)}: they "
+                f"cannot be unpacked into {targets}."
             )
         return iter([self._child((name,)) for name in names])
 
@@ -143,6 +169,43 @@ class Handle(ABC):
             f"The result of task {self._definition.name!r} has no attribute {name!r}: its value is "
             "not known while the graph is built. Use it inside a task."
         )
+
+
+def not_known(task: str, so: str) -> GraphError:
+    """Make the error for a use that would need the result of *task* while the graph is built."""
+    return GraphError(f"The result of task {task!r} is not known while the graph is built, so {so}")
+
+
+_COMPARED = "it cannot be compared. Compare inside a task."
+IN_TEXT = "it cannot be part of a text. Make the text inside a task."
+_COUNTED = "it cannot be calculated with. Calculate inside a task."
+_ORDER = ("lt", "le", "gt", "ge")
+_ARITHMETIC = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow")
+_BITWISE = ("and", "xor", "or")
+_NUMBER = ("neg", "pos", "abs", "invert", "round", "trunc", "floor", "ceil")
+_NUMBER_TYPES = ("int", "float", "complex", "index")
+
+
+def _refused(so: str) -> Callable[..., Any]:
+    def method(self: Handle, *_: Any) -> Any:
+        raise self._unknown(so)
+
+    return method
+
+
+for _name in _ORDER:
+    setattr(Handle, f"__{_name}__", _refused(_COMPARED))
+for _name in _ARITHMETIC + _BITWISE:
+    setattr(Handle, f"__{_name}__", _refused(_COUNTED))
+    setattr(Handle, f"__r{_name}__", _refused(_COUNTED))
+for _name in _NUMBER + _NUMBER_TYPES:
+    setattr(Handle, f"__{_name}__", _refused(_COUNTED))
+
+
+def unpacked_into(frame: FrameType) -> int | None:
+    """Return into how many names *frame* is unpacking; None where it does something else."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return code[at + 1] if dis.opname[code[at]] == "UNPACK_SEQUENCE" else None
 
 
 @dataclass(eq=False)
@@ -193,11 +256,9 @@ class NodeHandle(Handle):
         self >> other
         return self
 
-    def __format__(self, spec: str) -> str:
-        raise GraphError(
-            f"The result of task {self._node.id!r} is not known while the graph is built, so it "
-            "cannot be part of a text. Make the text inside a task."
-        )
+    def __len__(self) -> int:
+        # TaskResult has none: Airflow takes what is Sized for a list that is known.
+        raise self._unknown("it has no length yet. Fan out over it with .expand(...).")
 
     def __repr__(self) -> str:
         return f"<result of {self._node.id}{''.join(f'[{p!r}]' for p in self._path)}>"

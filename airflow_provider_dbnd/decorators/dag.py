@@ -45,7 +45,7 @@ from airflow_provider_dbnd.operators.binding import (
     make_callable,
 )
 from airflow_provider_dbnd.operators.mapped import marked
-from airflow_provider_dbnd.operators.results import TaskResult
+from airflow_provider_dbnd.operators.results import TaskResult, refuse_texts
 from airflow_provider_dbnd.operators.task import DbndOperator
 from airflow_provider_dbnd.sensors.task import DbndSensor
 
@@ -82,6 +82,7 @@ class DagBuilder:
 
     def add(self, call: Call) -> Handle:
         """Make the operator of *call*."""
+        refuse_texts([call.arguments, call.mapped])
         configured = self._configured(call.definition)
         engine = select_engine(configured, self.binding.settings)
         definition = without_engine_options(configured)
@@ -128,6 +129,7 @@ class DagBuilder:
         self, owner: str, definition: Definition, name: str, given: Any
     ) -> BuildParameter:
         """Resolve a pipeline's parameter for the parse; a run may change it."""
+        refuse_texts(given)
         parameter = build_parameter(owner, definition, name, given, self._sources())
         self.binding.parameters[parameter.key] = parameter
         if self.binding.known:

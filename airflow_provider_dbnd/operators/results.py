@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
 
 import attrs
+from airflow.sdk import BaseOperator
+from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.graph import Handle
+from airflow_provider_dbnd.core.graph import IN_TEXT, Handle, not_known, walk
 from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.restoring import restored
 from airflow_provider_dbnd.core.scratch import process_folder
@@ -24,6 +29,11 @@ from airflow_provider_dbnd.operators.deferring import (
 
 #: Set on operators that load references themselves; every other operator is given the data.
 TAKES_REFERENCES = "takes_artifact_references"
+
+#: What ``PlainXComArg.__str__`` writes.
+_TEXT = re.compile(
+    r"\{\{ task_instance\.xcom_pull\(task_ids='([^']+)', dag_id='[^']*', key='[^']*'\) \}\}"
+)
 
 
 @attrs.define(eq=False)
@@ -44,6 +54,29 @@ class TaskResult(Handle, PlainXComArg):
     @property
     def _path(self) -> tuple[Any, ...]:  # type: ignore[override]
         return self.path
+
+    def __bool__(self) -> bool:
+        return _asked_by_airflow() or super().__bool__()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other if _asked_by_airflow() else super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other if _asked_by_airflow() else super().__ne__(other)
+
+    def __hash__(self) -> int:  # type: ignore[override]  # Airflow's has none
+        return super().__hash__()
+
+    def __str__(self) -> str:
+        # The text of a native operator's template; `refuse_texts` keeps it out of our tasks.
+        if self._slot() is None and not _asked_by_airflow():
+            raise self._unknown(
+                "only a whole output of it can be in a template. Take the part inside a task."
+            )
+        return PlainXComArg.__str__(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
     def _child(self, path: tuple[Any, ...]) -> TaskResult:
         split = self.definition.signature.shape in ("tuple", "record")
@@ -91,6 +124,33 @@ class TaskResult(Handle, PlainXComArg):
         if signature.shape == "single":
             return part_of({signature.outputs[0].name: pulled}, signature, self.path)
         return part_of({self.key: pulled}, signature, self.path) if self.path else pulled
+
+
+def refuse_texts(value: Any) -> None:
+    """Raise GraphError for a text made of one of our results: a task would get its reference."""
+    dag: Any = DagContext.get_current()
+    for leaf in walk(value):
+        for task_id in _TEXT.findall(leaf) if isinstance(leaf, str) else ():
+            task = dag.task_dict.get(task_id)
+            if _takes_references(task):
+                name = task.python_callable.binding.definition.name
+                raise not_known(name, IN_TEXT)
+
+
+def _asked_by_airflow() -> bool:
+    """Tell whether Airflow's code, or that of an operator being made, looks at a result.
+
+    They ask any argument whether it is empty or a default. What the user's code asks while it
+    builds the graph, it asks of the data.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    names = []
+    while frame is not None:
+        names.append(str(frame.f_globals.get("__name__")))
+        if names[-1].partition(".")[0] == "airflow":
+            return len(names) == 1 or names[-1] == BaseOperator.__module__
+        frame = frame.f_back
+    return False
 
 
 def _takes_references(task: Any) -> bool:

@@ -304,6 +304,14 @@ def wrong(body: Any) -> Any:
     return p
 
 
+def into_one() -> None:
+    (_a,) = pair(1)  # type: ignore[misc]
+
+
+def into_three() -> None:
+    _a, _b, _c = pair(1)  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -345,6 +353,75 @@ def wrong(body: Any) -> Any:
             "The result of task 'one' is not known while the graph is built, so it cannot be part "
             "of a text. Make the text inside a task.",
             id="f-string",
+        ),
+        *(
+            pytest.param(
+                use,
+                "The result of task 'one' is not known while the graph is built, so it cannot be "
+                "part of a text. Make the text inside a task.",
+                id=name,
+            )
+            for name, use in {
+                "str": lambda: str(one()),
+                "%": lambda: "%s" % one(),  # noqa: UP031
+                "format": lambda: "{}".format(one()),  # noqa: UP032
+                "f-string of a part": lambda: f"{one()[0]}",  # type: ignore[index]
+            }.items()
+        ),
+        *(
+            pytest.param(
+                use,
+                "The result of task 'one' is not known while the graph is built, so it cannot be "
+                "compared. Compare inside a task.",
+                id=name,
+            )
+            for name, use in {
+                "==": lambda: one() == 1,
+                "== of two": lambda: one() == one(),
+                "!=": lambda: one() != 1,
+                "<": lambda: one() < 1,
+                ">=": lambda: one() >= 1,
+                "in a list": lambda: one() in [1, 2],
+                "tuple": lambda: (one(), 1) == (1, 1),
+            }.items()
+        ),
+        pytest.param(
+            lambda: 1 in numbers(1),
+            "The result of task 'numbers' is not known while the graph is built, so nothing can be "
+            "looked for in it. Look inside a task.",
+            id="in",
+        ),
+        *(
+            pytest.param(
+                use,
+                "The result of task 'one' is not known while the graph is built, so it cannot be "
+                "calculated with. Calculate inside a task.",
+                id=name,
+            )
+            for name, use in {
+                "+": lambda: one() + 1,
+                "reflected +": lambda: 1 + one(),
+                "-": lambda: -one(),
+                "divmod": lambda: divmod(7, one()),
+                "round": lambda: round(one()),
+                "int": lambda: int(one()),
+                "range": lambda: range(one()),
+            }.items()
+        ),
+        pytest.param(
+            lambda: len(numbers(1)),
+            "The result of task 'numbers' is not known while the graph is built, so it has no "
+            "length yet. Fan out over it with .expand(...).",
+            id="len",
+        ),
+        *(
+            pytest.param(
+                unpack,
+                "Task 'pair' has 2 outputs, result_1, result_2: they cannot be unpacked into "
+                f"{number}.",
+                id=f"unpack into {number}",
+            )
+            for number, unpack in {1: into_one, 3: into_three}.items()
         ),
         pytest.param(
             lambda: double.expand(n=mapping(1)["a"]),
@@ -403,12 +480,19 @@ def test_going_over_a_hidden_parameter_in_the_open_is_refused(project: Project, 
     )
 
 
-def test_unpacking_into_a_wrong_number_is_pythons_own_error(project: Project) -> None:
-    def body() -> None:
-        _a, _b, _c = pair(1)  # type: ignore[misc]
+def test_a_handle_can_be_a_key_and_compared_by_identity(project: Project) -> None:
+    seen: list[Any] = []
 
-    with pytest.raises(ValueError, match=r"not enough values to unpack \(expected 3, got 2\)"):
-        project.graph(wrong(body))
+    @pipeline
+    def p():
+        first, second = one(), one()
+        names = {first: "first", second: "second"}
+        seen.append((names[first], first in {first}, first in [first], first is second))
+        _, *rest = pair(1)
+        total(rest)
+
+    assert list(project.graph(p).nodes) == ["one", "one__1", "pair", "total"]
+    assert seen == [("first", True, True, False)]
 
 
 def test_an_attribute_of_an_unknown_result_is_refused(project: Project) -> None:
