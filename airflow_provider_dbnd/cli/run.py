@@ -15,7 +15,7 @@ from airflow_provider_dbnd.cli.hidden_sources import check_hidden, hidden_source
 from airflow_provider_dbnd.cli.loading import Runnable, find
 from airflow_provider_dbnd.cli.progress import Progress
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows, result_lines
-from airflow_provider_dbnd.core.build import build_graph
+from airflow_provider_dbnd.core.build import body_errors, build_graph
 from airflow_provider_dbnd.core.graph import Graph
 from airflow_provider_dbnd.core.masking import MASK, masked
 from airflow_provider_dbnd.core.parameters import MISSING
@@ -57,6 +57,13 @@ def prepare(
     return Prepared(target=target, runnable=runnable, settings=settings, sources=sources)
 
 
+def graph_of(prepared: Prepared) -> Graph:
+    """Build the graph of what a command names."""
+    definition = prepared.runnable.definition
+    with body_errors(definition):
+        return build_graph(definition, prepared.sources)
+
+
 def assigned(assignments: Sequence[str]) -> Layer:
     """Return the values given by --set."""
     return Layer(values=dict(map(_assignment, assignments)), source=SOURCE, base=os.getcwd())
@@ -83,7 +90,7 @@ def run(
     chosen_reuse = [] if reuse is None else [f"{REUSE}={reuse}"]
     prepared = prepare(target, [*assignments, *chosen_reuse], environment, store)
     date = _checked_date(date)
-    graph = build_graph(prepared.runnable.definition, prepared.sources)
+    graph = graph_of(prepared)
     settings = prepared.settings
     if resumed is not None:
         check_hidden(graph, prepared.sources, resumed["hidden"], given=SOURCE)

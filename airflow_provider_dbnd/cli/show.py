@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from airflow_provider_dbnd.cli.loading import load_module, runnables
-from airflow_provider_dbnd.cli.run import prepare
+from airflow_provider_dbnd.cli.run import graph_of, prepare
 from airflow_provider_dbnd.cli.tables import parameter_rows, print_rows
-from airflow_provider_dbnd.core.build import build_graph
 from airflow_provider_dbnd.core.conversion import type_text
 from airflow_provider_dbnd.core.graph import Node, NodeHandle, walk
 from airflow_provider_dbnd.core.parameters import MISSING
@@ -52,7 +51,7 @@ def show(target: str, assignments: list[str], environment: str | None) -> int:
     """Print parameters with sources and the graph of a pipeline or task."""
     prepared = prepare(target, assignments, environment)
     definition, settings = prepared.runnable.definition, prepared.settings
-    graph = build_graph(definition, prepared.sources)
+    graph = graph_of(prepared)
     print(f"{definition.kind} {definition.name}")
     if doc := inspect.getdoc(definition.function):
         print(f"  {doc.partition(chr(10))[0]}")

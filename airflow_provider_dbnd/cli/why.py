@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_provider_dbnd.cli.run import prepare
-from airflow_provider_dbnd.core.build import build_graph
+from airflow_provider_dbnd.cli.run import graph_of, prepare
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.manifest import Manifest
@@ -48,7 +47,7 @@ class _Foresight(Runner):
 def why(target: str, task: str | None, assignments: Sequence[str], environment: str | None) -> int:
     """Print for each task, or for one, what a run would do with it and why."""
     prepared = prepare(target, assignments, environment)
-    graph = build_graph(prepared.runnable.definition, prepared.sources)
+    graph = graph_of(prepared)
     if task is not None and task not in graph.nodes:
         raise ConfigurationError(f"{target} has no task {task!r}{did_you_mean(task, graph.nodes)}")
     settings = prepared.settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import typing
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,15 @@ from airflow_provider_dbnd.core.resolution import (
     resolve,
 )
 from airflow_provider_dbnd.core.standin import BuildParameter, StandIn, identity_checked
-from airflow_provider_dbnd.exceptions import GraphError
+from airflow_provider_dbnd.core.tracebacks import user_line, user_traceback
+from airflow_provider_dbnd.exceptions import DbndError, GraphError
+
+#: The pipelines whose bodies are running, from the outermost in.
+_BODIES: ContextVar[tuple[Definition, ...]] = ContextVar("dbnd_bodies", default=())
+
+#: How often a pipeline may be inside itself, and how long its group's id may be then: Airflow refuses
+#: ids of 250 characters, which would come first where names are long.
+_DEEPEST, _LONGEST = 20, 200
 
 
 def build_body(
@@ -44,6 +53,8 @@ def build_body(
     :param owner: the id its parameters are addressed by: the pipeline's name or its group's id.
     :param given: arguments of the call, by parameter name.
     """
+    bodies = (*_BODIES.get(), definition)
+    _check_circle(bodies, owner)
     compared = identity_checked(definition.function)
     values: dict[str, Any] = {}
     for name, spec in definition.signature.inputs.items():
@@ -55,8 +66,40 @@ def build_body(
             values[name] = _stand_in(parameter, compared=name in compared)
     args, kwargs = definition.signature.spread(values)
     inherited = {k: v for k, v in definition.options.items() if k in INHERITED}
-    with building(builder, inherited):
-        return definition.function(*args, **kwargs)
+    token = _BODIES.set(bodies)
+    try:
+        with building(builder, inherited):
+            return definition.function(*args, **kwargs)
+    finally:
+        _BODIES.reset(token)
+
+
+def _check_circle(bodies: tuple[Definition, ...], owner: str) -> None:
+    """Refuse pipelines that call each other without an end; they may, up to a depth."""
+    same = [at for at, body in enumerate(bodies) if body.function is bodies[-1].function]
+    if len(same) > _DEEPEST or (len(same) > 1 and len(owner) > _LONGEST):
+        names = " -> ".join(body.signature.name for body in bodies[same[-2] :])
+        raise GraphError(
+            f"Pipelines call each other in a circle without an end: {names}. Stop it by a value that "
+            "is known while the graph is built, or loop inside a task."
+        )
+
+
+@contextlib.contextmanager
+def body_errors(definition: Definition) -> Iterator[None]:
+    """Tell of errors in a pipeline's body where in the user's code they come from."""
+    try:
+        yield
+    except DbndError as exc:
+        where = user_line(exc)
+        if where is not None and where not in str(exc):
+            exc.args = (f"{exc}\n  at {where}",)
+        raise
+    except Exception as exc:
+        raise GraphError(
+            f"Pipeline {definition.name!r} failed while its graph was built:\n"
+            f"{user_traceback(exc).rstrip()}"
+        ) from exc
 
 
 def _stand_in(parameter: BuildParameter, *, compared: bool) -> Any:

@@ -24,6 +24,13 @@ def user_traceback(error: BaseException) -> str:
     return "".join(told.format()).removeprefix(_HEADLINE)
 
 
+def user_line(error: BaseException) -> str | None:
+    """Return the line outside this package that led to *error*; None where it comes from here."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{f.filename}:{f.lineno}" for f in frames if not f.filename.startswith(_HOME)]
+    return lines[-1] if lines else None
+
+
 def _shorten(told: traceback.TracebackException, error: BaseException) -> None:
     stack, ours = told.stack, isinstance(error, DbndError)
     if ours or not stack or not stack[-1].filename.startswith(_HOME):

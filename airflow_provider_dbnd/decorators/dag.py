@@ -14,6 +14,7 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.sdk.bases.decorator import task_decorator_factory
 
 from airflow_provider_dbnd.core.build import (
+    body_errors,
     build_body,
     build_parameter,
     check_names,
@@ -191,7 +192,8 @@ def make_dag(definition: Definition, options: Mapping[str, Any]) -> DAG:
         # DAG takes the file of the frame that made it, which is this one.
         dag.fileloc = file
         builder = _remember(dag, DagBuilder(binding))
-        build_body(builder, definition, definition.name, given)
+        with body_errors(definition):
+            build_body(builder, definition, definition.name, given)
         if not dag.task_dict:
             raise GraphError(
                 f"Pipeline {definition.name!r} calls no task: decorate the functions it calls with @task."

@@ -87,10 +87,10 @@ IN_TEXT = "so it cannot be part of a text. Make the text inside a task."
 def test_a_use_of_data_that_is_not_there_is_an_import_error(
     import_error: Any, statement: str, so: str
 ) -> None:
-    assert import_error(in_pipeline(statement)).endswith(
+    assert (
         "airflow_provider_dbnd.exceptions.GraphError: The result of task 'one' is not known while "
         f"the graph is built, {so}\n"
-    )
+    ) in import_error(in_pipeline(statement))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,12 @@ def test_a_use_of_data_that_is_not_there_is_an_import_error(
 )
 def test_a_dag_written_by_hand_refuses_the_same(import_error: Any, body: str) -> None:
     assert COMPARED in import_error(body)
+
+
+def test_a_circle_of_long_names_is_named_before_airflow_refuses_the_id(import_error: Any) -> None:
+    endless = in_pipeline("shout('a'); p(task_id='nested' * 9)")
+
+    assert "in a circle without an end: p -> p." in import_error(endless)
 
 
 def test_a_template_takes_whole_outputs_only(import_error: Any) -> None:

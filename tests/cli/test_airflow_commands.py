@@ -79,6 +79,35 @@ def test_check_fails_with_what_to_do(
     assert f"{path}: {message}" in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        (
+            "count(rows=make(3))",
+            "airflow_provider_dbnd.exceptions.SignatureError: count(): got an unexpected keyword "
+            "argument 'rows'.",
+        ),
+        (
+            "count(min([], key=lambda each: each))",
+            "airflow_provider_dbnd.exceptions.GraphError: Pipeline 'body' failed while its graph was "
+            "built:",
+        ),
+    ],
+)
+def test_check_names_the_line_of_an_error_in_a_body(
+    folder: Path, capsys: pytest.CaptureFixture[str], statement: str, error: str
+) -> None:
+    path = write("body", "dag = body.as_dag()")
+    Path(path).write_text(Path(path).read_text().replace("count(make(n))", statement))
+
+    assert main(["check", path]) == 1
+    report = capsys.readouterr().out.rpartition(error)[2].splitlines()
+    assert report[1].strip() in (
+        f"at {folder}/body.py:15",
+        f'File "{folder}/body.py", line 15, in body',
+    )
+
+
 def test_check_of_no_file_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "no.py"]) == 2
     assert capsys.readouterr().err == "ConfigurationError: No such file: no.py.\n"

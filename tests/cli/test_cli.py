@@ -278,6 +278,44 @@ def test_our_own_errors_are_a_message_and_exit_code_2(
     assert (done.returncode, done.stderr.rstrip(), done.stdout) == (2, message, "")
 
 
+BODIES = """from airflow_provider_dbnd import pipeline, task
+
+@task
+def one(n: int = 1) -> int:
+    return n
+
+@pipeline
+def user():
+    return one({}["k"])
+
+@pipeline
+def ours():
+    return one(1 + one())
+"""
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--describe"), ("show",), ("why",)])
+def test_an_error_in_a_pipelines_body_shows_the_users_line_and_exits_with_2(
+    folder: Path, command: tuple[str, ...]
+) -> None:
+    (folder / "bodies.py").write_text(BODIES)
+
+    user, ours = dbnd(*command, "bodies.py:user"), dbnd(*command, "bodies.py:ours")
+
+    lines = [line for line in user.stderr.splitlines() if not set(line) <= set(" ~^")]
+    assert (user.returncode, user.stdout, ours.returncode, ours.stdout) == (2, "", 2, "")
+    assert lines == [
+        "GraphError: Pipeline 'user' failed while its graph was built:",
+        f'  File "{folder}/bodies.py", line 9, in user',
+        '    return one({}["k"])',
+        "KeyError: 'k'",
+    ]
+    assert ours.stderr == (
+        "GraphError: The result of task 'one' is not known while the graph is built, so it cannot "
+        f"be calculated with. Calculate inside a task.\n  at {folder}/bodies.py:13\n"
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("run",), ("run", "split.py", "--nope"), ("fly",), ("run", "split.py", "-p", "0")],

@@ -480,6 +480,48 @@ def test_going_over_a_hidden_parameter_in_the_open_is_refused(project: Project, 
     )
 
 
+@pipeline
+def endless(n: int = 1):
+    double(n)
+    return endless(n)
+
+
+@pipeline
+def there(n: int = 1):
+    return back_again(n)
+
+
+@pipeline
+def back_again(n: int = 1):
+    double(n)
+    there(n + 1)
+
+
+@pipeline
+def countdown(n: int = 3):
+    double(n)
+    if n > 0:
+        countdown(n - 1)
+
+
+@pytest.mark.parametrize(
+    ("circle", "names"),
+    [(endless, "endless -> endless"), (there, "there -> back_again -> there")],
+)
+def test_pipelines_in_a_circle_are_named(project: Project, circle: Any, names: str) -> None:
+    with pytest.raises(GraphError) as error:
+        project.graph(circle)
+
+    assert str(error.value) == (
+        f"Pipelines call each other in a circle without an end: {names}. Stop it by a value that is "
+        "known while the graph is built, or loop inside a task."
+    )
+
+
+def test_a_pipeline_may_call_itself_to_an_end(project: Project) -> None:
+    assert list(project.graph(countdown).nodes)[-1] == "countdown.countdown.countdown.double"
+
+
 def test_a_handle_can_be_a_key_and_compared_by_identity(project: Project) -> None:
     seen: list[Any] = []
 
