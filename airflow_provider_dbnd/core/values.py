@@ -299,21 +299,23 @@ class Decoder:
     def _uri(self, uri: str, name: str, wanted: Any, declaration: Parameter, base: str) -> Any:
         if formats.is_spark_frame(wanted):
             return self._spark_frame([uri], name, wanted, declaration, base)
-        paths = []
-        for each in self._expand(uri, base):
-            fetched = self.store.fetch_input(each, into=self.scratch)
-            self._record(name, {"uri": each, "checksum": fetched.checksum, "size": fetched.size})
-            paths.append(fetched.path)
-        return self._files(paths, wanted, declaration)
+        return self._files(self._expand(uri, base), name, wanted, declaration)
 
-    def _files(self, paths: list[str], wanted: Any, declaration: Parameter) -> Any:
-        format_ = formats.format_for_input(
-            wanted, format=declaration.format, extension=formats.extension_of(paths[0])
-        )
-        options = _options(format_, declaration, asked=declaration.format in formats.PICKLES)
-        if len(paths) == 1:
-            return format_.read(paths[0], wanted, options=options)
-        return formats.read_many(format_, paths, wanted, options)
+    def _files(self, uris: Sequence[str], name: str, wanted: Any, declaration: Parameter) -> Any:
+        chosen = formats.formats_for_inputs(wanted, uris, format=declaration.format)
+        asked = declaration.format in formats.PICKLES
+        paths = []
+        for uri in uris:
+            fetched = self.store.fetch_input(uri, into=self.scratch)
+            self._record(name, {"uri": uri, "checksum": fetched.checksum, "size": fetched.size})
+            paths.append(fetched.path)
+        format_of = dict(zip(paths, chosen, strict=True))
+
+        def read(path: str, type_: Any) -> Any:
+            options = _options(format_of[path], declaration, asked=asked)
+            return format_of[path].read(path, type_, options=options)
+
+        return read(paths[0], wanted) if len(paths) == 1 else formats.read_many(read, paths, wanted)
 
     def _spark_frame(
         self, uris: Sequence[str], name: str, wanted: Any, declaration: Parameter, base: str
@@ -325,9 +327,14 @@ class Decoder:
         for survey in surveys:
             read = {"uri": survey.uri, "checksum": survey.checksum, "size": survey.size}
             self._record(name, read)
-        format_ = formats.format_for_input(
-            wanted, format=declaration.format, extension=formats.extension_of(surveys[0].uris[0])
-        )
+        uris = [uri for survey in surveys for uri in survey.uris]
+        format_, *others = formats.formats_for_inputs(wanted, uris, format=declaration.format)
+        for uri, other in zip(uris[1:], others, strict=True):
+            if other.name != format_.name:
+                raise FormatError(
+                    f"Spark reads files of one format at once: {uris[0]} is {format_.name}, {uri} is "
+                    f"{other.name}. Name files of one by a pattern such as data/*.{format_.name}."
+                )
         return load_files(
             surveys, self.store, format_.name, options=_options(format_, declaration, asked=False)
         )
@@ -357,10 +364,7 @@ class Decoder:
         if formats.is_spark_frame(wanted):
             return self._spark_frame(list(map(str, uris)), name, wanted, declaration, base)
         expanded = [one for uri in uris for one in self._expand(str(uri), base)]
-        fetched = [self.store.fetch_input(uri, into=self.scratch) for uri in expanded]
-        for uri, one in zip(expanded, fetched, strict=True):
-            self._record(name, {"uri": uri, "checksum": one.checksum, "size": one.size})
-        return self._files([one.path for one in fetched], wanted, declaration)
+        return self._files(expanded, name, wanted, declaration)
 
     def _record(self, name: str, read: Any) -> None:
         self.inputs.setdefault(name, []).append(read)

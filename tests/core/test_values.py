@@ -346,6 +346,59 @@ def test_uris_are_loaded_by_extension_one_or_many(project: Project) -> None:
     assert read["checksum"].startswith("blake3:")
 
 
+def test_each_file_of_a_folder_is_read_by_its_own_extension(project: Project) -> None:
+    Path("mixed").mkdir()
+    TABLE.to_csv("mixed/1.csv", index=False)
+    TABLE.to_csv("mixed/2.csv.gz", index=False)
+    TABLE.to_csv("mixed/3.tsv", index=False, sep="\t")
+    TABLE.to_parquet("mixed/4.parquet")
+
+    assert project.value(rows_of, {"data": "mixed"}) == 12
+    assert project.value(rows_of, {"data": "mixed/*"}) == 12
+    assert project.value(rows_of, {"data": ["mixed/4.parquet", "mixed/1.csv", "mixed/1.csv"]}) == 9
+
+
+def test_a_declared_format_is_that_of_every_file(project: Project) -> None:
+    Path("parts").mkdir()
+    TABLE.to_csv("parts/1.csv", index=False)
+    TABLE.to_csv("parts/2.txt", index=False)
+    TABLE.to_csv("parts/part-3", index=False)
+
+    @task
+    def rows(data: Annotated[DataFrame, parameter.csv]) -> int:
+        return len(data)
+
+    assert project.value(rows, {"data": "parts"}) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("notes.md", "format 'text' does not hold a pandas.DataFrame; formats that do: "),
+        ("notes.rst", "there is no format for the extension 'rst'; formats: "),
+        ("README", "cannot tell the format of a file without an extension, to be read as "),
+    ],
+)
+def test_a_file_that_is_no_data_among_others_is_named(
+    project: Project, name: str, reason: str
+) -> None:
+    Path("mixed").mkdir()
+    TABLE.to_csv("mixed/1.csv", index=False)
+    Path("mixed", name).write_text("notes")
+
+    with pytest.raises(FormatNotFoundError) as error:
+        project.value(rows_of, {"data": "mixed"})
+
+    assert (
+        f"file://{project.folder}/mixed/{name}, one of 2 files to be read as one: {reason}"
+        in str(error.value)
+    )
+    assert str(error.value).endswith(
+        " Move it away, name the others by a pattern such as data/*.csv, or declare a format for "
+        "all, as parameter.csv does."
+    )
+
+
 def test_set_feeds_a_file_in_place_of_an_upstream_result(project: Project) -> None:
     TABLE[:1].to_csv("one.csv", index=False)
 

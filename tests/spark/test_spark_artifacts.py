@@ -466,6 +466,21 @@ def test_a_bad_input_is_told(
         read(store, name.replace("b.csv", "a.csv"), DataFrame, str(tmp_path))
 
 
+def test_files_of_several_formats_are_told(
+    spark: Any, store: ArtifactStore, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("number\n1\n")
+    (tmp_path / "b.tsv").write_text("number\n1\n")
+
+    with pytest.raises(FormatError) as error:
+        read(store, str(tmp_path), DataFrame)
+
+    assert str(error.value) == (
+        f"Spark reads files of one format at once: file://{tmp_path}/a.csv is csv, "
+        f"file://{tmp_path}/b.tsv is tsv. Name files of one by a pattern such as data/*.csv."
+    )
+
+
 def test_places_the_executors_do_not_reach_are_told(spark: Any) -> None:
     store = ArtifactStore("memory://spark-test")
     reference = write(store, table(3))

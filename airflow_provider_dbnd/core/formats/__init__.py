@@ -11,7 +11,7 @@ from airflow_provider_dbnd.core.formats.annotations import data_type, type_name
 from airflow_provider_dbnd.core.formats.base import ALLOW_PICKLE, Draft, Drafts, Format, Written
 from airflow_provider_dbnd.core.formats.containers import is_spark_frame
 from airflow_provider_dbnd.core.formats.conversion import can_convert, convert_in_memory
-from airflow_provider_dbnd.core.formats.many import read_many
+from airflow_provider_dbnd.core.formats.many import formats_for_inputs, read_many
 from airflow_provider_dbnd.core.formats.registry import (
     PICKLES,
     FormatRow,
@@ -40,6 +40,7 @@ __all__ = [
     "format_for_input",
     "format_for_output",
     "formats",
+    "formats_for_inputs",
     "has_own_format",
     "is_data_type",
     "is_spark_frame",

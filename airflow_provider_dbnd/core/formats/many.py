@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,51 +15,70 @@ from airflow_provider_dbnd.core.formats.annotations import (
 from airflow_provider_dbnd.core.formats.base import Format
 from airflow_provider_dbnd.core.formats.containers import container_name, is_tabular
 from airflow_provider_dbnd.core.formats.conversion import convert_in_memory
-from airflow_provider_dbnd.exceptions import FormatError
+from airflow_provider_dbnd.core.formats.registry import extension_of, format_for_input
+from airflow_provider_dbnd.exceptions import FormatError, FormatNotFoundError
+
+#: Reads a local file as a type.
+Read = Callable[[str, Any], Any]
 
 
-def read_many(
-    format: Format, paths: Sequence[str], type_: Any, options: Mapping[str, Any] | None = None
-) -> Any:
+def formats_for_inputs(type_: Any, uris: Sequence[str], *, format: str | None) -> list[Format]:
+    """Choose how to read each of some files, by its own extension.
+
+    :param format: the declared format of all of them, or None
+    """
+    found: dict[str, Format] = {}
+    for uri in uris:
+        extension = extension_of(uri)
+        try:
+            if extension not in found:
+                found[extension] = format_for_input(type_, format=format, extension=extension)
+        except FormatNotFoundError as exc:
+            if len(uris) == 1:
+                raise
+            raise FormatNotFoundError(
+                f"{uri}, one of {len(uris)} files to be read as one: {exc}. Move it away, name the "
+                "others by a pattern such as data/*.csv, or declare a format for all, as "
+                "parameter.csv does."
+            ) from exc
+    return [found[extension_of(uri)] for uri in uris]
+
+
+def read_many(read: Read, paths: Sequence[str], type_: Any) -> Any:
     """Read local files of equal columns as one value; an iterator goes through them one by one."""
     type_ = data_type(type_)
-    options = options or {}
     if not paths:
         raise FormatError(f"there are no files to read as {type_name(type_)}")
     if is_stream(type_) and is_tabular(type_):
-        _check_streams(format, paths, stream_item(type_), options)
-        return chain.from_iterable(format.read(path, type_, options=options) for path in paths)
+        _check_streams(read, paths, stream_item(type_))
+        return chain.from_iterable(read(path, type_) for path in paths)
     name = container_name(type_)
     if name not in _CONCATENATE:
         raise FormatError(
             f"{len(paths)} files cannot be read as one {type_name(type_)}; "
             f"types that can be put together: {', '.join(_CONCATENATE)}, or an Iterator of one"
         )
-    parts = [format.read(path, type_, options=options) for path in paths]
+    parts = [read(path, type_) for path in paths]
     for path, part in zip(paths[1:], parts[1:], strict=True):
         _check_columns(_columns(parts[0]), _columns(part), paths[0], path)
     return parts[0] if len(parts) == 1 else _CONCATENATE[name](parts)
 
 
-def _check_streams(
-    format: Format, paths: Sequence[str], item: Any, options: Mapping[str, Any]
-) -> None:
+def _check_streams(read: Read, paths: Sequence[str], item: Any) -> None:
     """Look at the first part of each file: in the middle of a task it would be too late."""
     first, expected = "", None
     for path in paths:
-        columns = _first_columns(format, path, item, options)
+        columns = _first_columns(read, path, item)
         if expected is None:
             first, expected = path, columns
         elif columns is not None:
             _check_columns(expected, columns, first, path)
 
 
-def _first_columns(
-    format: Format, path: str, item: Any, options: Mapping[str, Any]
-) -> dict[Any, str] | None:
+def _first_columns(read: Read, path: str, item: Any) -> dict[Any, str] | None:
     import pyarrow as pa
 
-    part = next(iter(format.read(path, Iterator[pa.Table], options=options)), None)
+    part = next(iter(read(path, Iterator[pa.Table])), None)
     # Without rows: nulls in one part give pandas other types than in the next.
     return None if part is None else _columns(convert_in_memory(part.slice(0, 0), item))
 

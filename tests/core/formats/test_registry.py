@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -228,14 +229,17 @@ def test_many_files_are_one_table(tmp_path: Path) -> None:
         pd.DataFrame({"x": [number]}).to_csv(paths[-1], index=False)
     csv = formats.format_for_input(pd.DataFrame, format="csv", extension=None)
 
-    assert formats.read_many(csv, paths, pd.DataFrame)["x"].tolist() == [0, 1, 2]
-    assert formats.read_many(csv, paths, pl.DataFrame)["x"].to_list() == [0, 1, 2]
-    assert formats.read_many(csv, paths, pa.Table).num_rows == 3
-    assert len(list(formats.read_many(csv, paths, Iterator[pd.DataFrame]))) == 3
+    def read(type_: Any, paths: list[str] = paths) -> Any:
+        return formats.read_many(partial(csv.read, options={}), paths, type_)
+
+    assert read(pd.DataFrame)["x"].tolist() == [0, 1, 2]
+    assert read(pl.DataFrame)["x"].to_list() == [0, 1, 2]
+    assert read(pa.Table).num_rows == 3
+    assert len(list(read(Iterator[pd.DataFrame]))) == 3
     with pytest.raises(FormatError, match="3 files cannot be read as one dict"):
-        formats.read_many(csv, paths, dict)
+        read(dict)
     with pytest.raises(FormatError, match="no files"):
-        formats.read_many(csv, [], pd.DataFrame)
+        read(pd.DataFrame, [])
 
 
 @pytest.mark.parametrize("type_", [pd.DataFrame, pl.DataFrame, pa.Table])
@@ -251,7 +255,7 @@ def test_many_files_that_differ_name_the_first_that_does(
         FormatError, match=r"b.csv has other columns than .*a.csv: expected x: [iI]nt"
     ):
         formats.read_many(
-            csv,
+            partial(csv.read, options={}),
             [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")],
             Iterator[type_] if stream else type_,
         )
@@ -263,6 +267,8 @@ def test_a_stream_of_files_may_have_nulls_in_some(tmp_path: Path) -> None:
         pl.DataFrame({"x": values}, schema={"x": pl.Int64}).write_parquet(path)
     parquet = formats.format_for_input(pd.DataFrame, format="parquet", extension=None)
 
-    parts = list(formats.read_many(parquet, paths, Iterator[pd.DataFrame]))
+    parts = list(
+        formats.read_many(partial(parquet.read, options={}), paths, Iterator[pd.DataFrame])
+    )
 
     assert [list(part["x"].dropna()) for part in parts] == [[1, 2], [3]]
