@@ -154,9 +154,17 @@ def _read(value: Any, annotation: Any) -> Any:
     if type(value) in (list, tuple):
         types_ = elements_of(annotation, len(value))
         return type(value)(_read(v, t) for v, t in zip(value, types_, strict=True))
-    if type(value) is dict and typing.get_origin(without_none(annotation)) is dict:
-        return {k: _read(v, values_of(annotation)) for k, v in value.items()}
+    if type(value) is dict:
+        fields, others = _fields(without_none(annotation)), values_of(annotation)
+        return {k: _read(v, fields.get(k, others)) for k, v in value.items()}
     return value
+
+
+def _fields(target: Any) -> Mapping[str, Any]:
+    """Return the field types of a record or a pydantic model."""
+    if is_class(target) and hasattr(target, "model_fields"):
+        return {name: field.annotation for name, field in target.model_fields.items()}
+    return record_fields(target)
 
 
 def _from_text(text: str, annotation: Any) -> Any:

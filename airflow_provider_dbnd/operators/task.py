@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ class DbndOperatorMixin:
         """Render, and resolve the parameters, so that the UI shows them from the start."""
         super().render_template_fields(context, jinja_env)  # type: ignore[misc]
         self._resolve(context)
+        self.op_kwargs = _finite(self.op_kwargs)
 
     def run_function(self, context: Mapping[str, Any]) -> Manifest:
         """Run the function on the resolved parameters, and push the summary."""
@@ -203,6 +205,15 @@ def _unmasked(argument: Any, rendered: Any, context: Mapping[str, Any]) -> Any:
         return rendered
     value = parameter_value(argument, context)
     return value and argument.as_type(value).value
+
+
+def _finite(value: Any) -> Any:
+    """Return rendered arguments for the UI, whose record of them is JSON without infinity and NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if type(value) in (list, tuple):
+        return type(value)(_finite(v) for v in value)
+    return {k: _finite(v) for k, v in value.items()} if type(value) is dict else value
 
 
 def _identity(context: Mapping[str, Any]) -> Identity:

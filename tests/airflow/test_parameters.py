@@ -160,6 +160,7 @@ def q_form(
     level: Annotated[str, parameter(choices=("low", "high"))] = "low",
     day: dt.date = dt.date(2024, 1, 2),
     when: dt.datetime = dt.datetime(2024, 1, 2, 3, 4),
+    utc: dt.datetime = dt.datetime(2024, 1, 2, 3, 4, tzinfo=dt.timezone.utc),
     wait: dt.timedelta = dt.timedelta(hours=2),
     names: list[str] = ["x"],
     options: dict[str, int] = {"k": 1},
@@ -174,7 +175,7 @@ def q_form(
     :param n: how many rows
     :param rate: share
     '''
-    use(n, rate, flag, mode, colour, level, day, when, wait, names, options, model, maybe, raw, password, today)
+    use(n, rate, flag, mode, colour, level, day, when, utc, wait, names, options, model, maybe, raw, password, today)
 
 dag = q_form.as_dag()
 """
@@ -188,7 +189,8 @@ dag = q_form.as_dag()
     assert schema["colour"]["enum"] == ["red", "blue"]
     assert schema["level"] == {"type": "string", "enum": ["low", "high"]}
     assert schema["day"] == {"type": "string", "format": "date"}
-    assert schema["when"] == {"type": "string", "format": "date-time"}
+    assert schema["when"] == {"type": "string"}
+    assert schema["utc"] == {"type": "string", "format": "date-time"}
     assert schema["wait"] == {"type": "string"}
     assert schema["names"] == {"type": "array", "items": {"type": "string"}}
     assert schema["options"]["type"] == "object"
@@ -203,6 +205,130 @@ dag = q_form.as_dag()
     assert values["model"] == {"depth": 3}
     assert values["password"] is None
     assert "hush-hush" not in repr(values)
+
+
+def test_every_default_passes_its_own_field(run: Any) -> None:
+    left = run(
+        """
+class Mixed(enum.Enum):
+    TEXT = "a"
+    NUMBER = 2
+
+@task
+def types(naive: dt.datetime, aware: dt.datetime, literal: Optional[Literal["a", 2]],
+          mixed: Optional[Mixed], most: float, bounds: list[float]) -> str:
+    return repr((naive, aware.utcoffset(), literal, mixed, most, bounds))
+
+@pipeline
+def q_defaults(
+    naive: dt.datetime = dt.datetime(2020, 1, 1),
+    aware: dt.datetime = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc),
+    literal: Optional[Literal["a", 2]] = None,
+    mixed: Optional[Mixed] = None,
+    most: float = float("inf"),
+    bounds: list[float] = [float("-inf"), 1.5],
+):
+    types(naive, aware, literal, mixed, most, bounds)
+dag = q_defaults.as_dag()
+"""
+    )
+
+    assert left.xcom("types") == (
+        "(datetime.datetime(2020, 1, 1, 0, 0), datetime.timedelta(0), None, None, inf, [-inf, 1.5])"
+    )
+
+
+def test_the_form_takes_other_values_for_what_json_has_no_word_for(run: Any) -> None:
+    left = run(
+        """
+@task
+def types(when: dt.datetime, literal: Optional[Literal["a", 2]], most: float) -> str:
+    return repr((when, literal, most))
+
+@pipeline
+def q_others(
+    when: dt.datetime = dt.datetime(2020, 1, 1),
+    literal: Optional[Literal["a", 2]] = "a",
+    most: float = float("inf"),
+):
+    types(when, literal, most)
+dag = q_others.as_dag()
+""",
+        when="2024-02-03T04:05",
+        literal=None,
+        most=3,
+    )
+
+    assert left.xcom("types") == "(datetime.datetime(2024, 2, 3, 4, 5), None, 3.0)"
+
+
+def test_the_form_has_pydantics_own_ranges_and_descriptions(parse_dag: Any) -> None:
+    dag = parse_dag(
+        HEAD
+        + """
+from pydantic import Field, PositiveInt
+
+@task
+def use(*args: object) -> None: ...
+
+@pipeline
+def q_ranges(
+    depth: Annotated[int, Field(ge=0, le=10, description="of the trees")] = 1,
+    count: PositiveInt = 1,
+    maybe: Optional[Annotated[int, Field(ge=0, description="or none")]] = None,
+    outside: Annotated[Optional[int], Field(le=9)] = None,
+    only: Literal["a"] = "a",
+    days: Annotated[list[dt.date], parameter(choices=[[dt.date(2024, 1, 2)], []])] = [],
+):
+    '''Show ranges.
+
+    :param depth: of something else
+    :param count: how many
+    '''
+    use(depth, count, maybe, outside, only, days)
+dag = q_ranges.as_dag()
+"""
+    )
+
+    fields = {name: dag.params.get_param(name) for name in dag.params}
+    assert fields["depth"].schema == {"type": "integer", "minimum": 0, "maximum": 10}
+    assert fields["count"].schema == {"type": "integer", "exclusiveMinimum": 0}
+    assert fields["maybe"].schema == {"type": ["null", "integer"], "minimum": 0}
+    assert fields["outside"].schema == {"type": ["null", "integer"], "maximum": 9}
+    assert fields["only"].schema == {"type": "string", "enum": ["a"]}
+    assert fields["days"].schema["enum"] == [["2024-01-02"], []]
+    described = [fields[name].description for name in ("depth", "count", "maybe", "outside")]
+    assert described == ["of the trees", "how many", "or none", None]
+
+
+def test_the_form_takes_text_for_the_parts_of_a_value_as_set_does(run: Any) -> None:
+    left = run(
+        """
+class Plan(BaseModel):
+    wait: dt.timedelta = dt.timedelta(days=1)
+
+@task
+def types(waits: list[dt.timedelta], plan: Plan, days: list[Optional[dt.date]]) -> str:
+    return repr((waits, plan, days))
+
+@pipeline
+def q_parts(
+    waits: list[dt.timedelta] = [dt.timedelta(days=1)],
+    plan: Plan = Plan(),
+    days: list[Optional[dt.date]] = [None],
+):
+    types(waits, plan, days)
+dag = q_parts.as_dag()
+""",
+        waits=["2d", "PT1H"],
+        plan={"wait": "36h"},
+        days=["2024-02-03T10:00:00Z"],
+    )
+
+    assert left.xcom("types") == (
+        "([datetime.timedelta(days=2), datetime.timedelta(seconds=3600)], "
+        "Plan(wait=datetime.timedelta(days=1, seconds=43200)), [datetime.date(2024, 2, 3)])"
+    )
 
 
 def test_form_values_come_back_as_their_types(run: Any) -> None:

@@ -38,6 +38,15 @@ class Box(pydantic.BaseModel):
     names: list[str] = []
 
 
+@dataclass
+class Wait:
+    wait: dt.timedelta
+
+
+class WaitModel(pydantic.BaseModel):
+    wait: dt.timedelta
+
+
 class Pair(NamedTuple):
     a: int
     b: str
@@ -85,6 +94,8 @@ class Frames:
         ({"x": "1", "y": 2}, Point, Point(1, 2)),
         ('{"width": 2, "names": ["a"]}', Box, Box(width=2, names=["a"])),
         ({"a": 1, "b": "x"}, Pair, Pair(1, "x")),
+        ('{"wait": "36h"}', Wait, Wait(wait=dt.timedelta(hours=36))),
+        ([{"wait": "36h"}], list[WaitModel], [WaitModel(wait=dt.timedelta(hours=36))]),
         ("5", Union[int, str], "5"),
         ("5", Annotated[int, pydantic.Field(gt=1)], 5),
         ("x", Any, "x"),
