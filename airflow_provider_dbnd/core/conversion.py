@@ -151,6 +151,8 @@ def _read(value: Any, annotation: Any) -> Any:
     """Read text in *value* as far as pydantic does not, at any depth."""
     if isinstance(value, str):
         return _from_text(value, annotation)
+    if isinstance(value, dt.datetime) and without_none(annotation) is dt.date:
+        return value.date()
     if type(value) in (list, tuple):
         types_ = elements_of(annotation, len(value))
         return type(value)(_read(v, t) for v, t in zip(value, types_, strict=True))

@@ -24,6 +24,7 @@ from airflow_provider_dbnd.core.artifacts import brief, is_reference
 from airflow_provider_dbnd.core.attempt import Attempt, running
 from airflow_provider_dbnd.core.conversion import accepts_none, type_text
 from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.logical_date import filled_in, takes_run_value
 from airflow_provider_dbnd.core.manifest import (
     Identity,
     Manifest,
@@ -34,7 +35,7 @@ from airflow_provider_dbnd.core.manifest import (
 )
 from airflow_provider_dbnd.core.masking import MASK, masked, texts_of
 from airflow_provider_dbnd.core.output_path import filled, names_in
-from airflow_provider_dbnd.core.parameters import LOGICAL_DATE, MISSING
+from airflow_provider_dbnd.core.parameters import MISSING, RunValue
 from airflow_provider_dbnd.core.resolution import (
     Sources,
     Value,
@@ -110,14 +111,16 @@ def value_of_run(identity: Identity, spec: Input, value: Value) -> Value:
     It is hidden from here on where its parameter is.
     """
     value = as_declared(spec, value)
-    if value.value is not LOGICAL_DATE:
+    if not takes_run_value(value.value):
         return value
     if identity.logical_date is None:
         raise ParameterError(
             f"parameter {spec.name!r} of task {identity.task_id!r} takes the run's logical date, "
             "but this run has none. Trigger it with one, or set the parameter."
         )
-    return replace(value, value=identity.logical_date, source="logical date of the run")
+    filled = filled_in(value.value, spec.annotation, identity.logical_date)
+    bare = isinstance(value.value, RunValue)
+    return replace(value, value=filled, source="logical date of the run" if bare else value.source)
 
 
 def is_skip(error: BaseException) -> bool:

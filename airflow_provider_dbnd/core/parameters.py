@@ -130,9 +130,13 @@ output: Final = Output()
 
 @dataclass(frozen=True, slots=True)
 class RunValue:
-    """A default that each run fills in, such as its logical date."""
+    """A default that each run fills in, such as its logical date.
+
+    :param annotation: type of the pipeline's parameter that has it.
+    """
 
     name: str
+    annotation: Any = field(default=None, hash=False, compare=False)
 
     def __repr__(self) -> str:
         return self.name.upper()

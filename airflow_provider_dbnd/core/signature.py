@@ -12,7 +12,7 @@ from typing import Any, Literal, Optional
 
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.conversion import accepts_none, record_fields, strip_annotated
-from airflow_provider_dbnd.core.parameters import MISSING, Output, Parameter
+from airflow_provider_dbnd.core.parameters import MISSING, Output, Parameter, RunValue
 from airflow_provider_dbnd.core.spark.session import is_session
 from airflow_provider_dbnd.exceptions import SignatureError
 
@@ -288,7 +288,8 @@ def _drop_declaration(annotation: Any) -> Any:
 
 
 def _type_of_default(default: Any) -> Any:
-    return Any if default is MISSING or default is None else type(default)
+    unknown = default is MISSING or default is None or isinstance(default, RunValue)
+    return Any if unknown else type(default)
 
 
 def _with_outputs(

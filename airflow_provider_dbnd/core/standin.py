@@ -62,7 +62,10 @@ class BuildParameter:
 
     def as_type(self, value: Value) -> Value:
         """Return *value* as the parameter's type; what a task loads or a run fills in stays."""
-        if self._data or isinstance(value.value, RunValue):
+        if isinstance(value.value, RunValue):
+            typed = replace(value.value, annotation=self.spec.annotation)
+            return replace(value, value=typed)
+        if self._data:
             return value
         return replace(value, value=converted(self.owner, self.spec, value, kind="pipeline"))
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.logical_date import filled_in
 from airflow_provider_dbnd.core.masking import MASK
-from airflow_provider_dbnd.core.parameters import RunValue
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.standin import BuildParameter
 
@@ -54,17 +54,17 @@ class ParameterReference:
         self.parameter = parameter
 
     def resolve(self, context: Mapping[str, Any]) -> Any:
-        """Return what the rendered arguments show."""
+        """Return the value in this run, as the type of the pipeline's parameter."""
         from airflow_provider_dbnd.operators.run_time import parameter_value
 
         if self.parameter.hidden:
             return MASK
-        value = parameter_value(self.parameter, context)
-        return (
-            repr(value.value)
-            if value and isinstance(value.value, RunValue)
-            else value and value.value
-        )
+        value, date = parameter_value(self.parameter, context), context.get("logical_date")
+        if value is None:
+            return None
+        typed = self.parameter.as_type(value).value
+        # Without a date it is an error where a task takes it, which it may not.
+        return filled_in(typed, Any, date.isoformat()) if date else typed
 
     def __str__(self) -> str:
         return f"{{{{ params.{self.parameter.key} }}}}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -50,7 +49,6 @@ class DbndOperatorMixin:
         """Render, and resolve the parameters, so that the UI shows them from the start."""
         super().render_template_fields(context, jinja_env)  # type: ignore[misc]
         self._resolve(context)
-        self.op_kwargs = _finite(self.op_kwargs)
 
     def run_function(self, context: Mapping[str, Any]) -> Manifest:
         """Run the function on the resolved parameters, and push the summary."""
@@ -162,10 +160,11 @@ class DbndOperatorMixin:
         return given
 
     def _show(self, task_id: str, arguments: Mapping[str, Value]) -> None:
-        """Leave the resolved parameters for the rendered fields of the UI."""
+        """Leave the resolved parameters for the rendered fields of the UI, which are plain JSON."""
         from airflow.sdk.log import mask_secret
 
         inputs = self.binding.definition.signature.inputs
+        self.op_kwargs = to_json(self.op_kwargs)
         self.parameters = {}
         for name, value in arguments.items():
             if value.hidden:
@@ -205,15 +204,6 @@ def _unmasked(argument: Any, rendered: Any, context: Mapping[str, Any]) -> Any:
         return rendered
     value = parameter_value(argument, context)
     return value and argument.as_type(value).value
-
-
-def _finite(value: Any) -> Any:
-    """Return rendered arguments for the UI, whose record of them is JSON without infinity and NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if type(value) in (list, tuple):
-        return type(value)(_finite(v) for v in value)
-    return {k: _finite(v) for k, v in value.items()} if type(value) is dict else value
 
 
 def _identity(context: Mapping[str, Any]) -> Identity:

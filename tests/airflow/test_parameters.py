@@ -386,6 +386,40 @@ dag = q_date.as_dag(schedule="@daily", start_date=dt.datetime(2024, 1, 1, tzinfo
     assert left.rendered("of_day")["parameters"]["day"]["source"] == "logical date of the run"
 
 
+def test_the_logical_date_in_a_list_or_dict_is_that_of_a_local_run(
+    parse_dag: Any, records: Any, store_url: str
+) -> None:
+    import datetime as dt
+
+    source = (
+        HEAD
+        + """
+from typing import Any
+
+@task
+def show(value: Any) -> str:
+    return repr(value)
+
+@pipeline
+def q_dates(day: dt.date = LOGICAL_DATE, when: dt.datetime = LOGICAL_DATE):
+    return show(day), show(when), show({"days": [day, when]})
+dag = q_dates.as_dag()
+"""
+    )
+    moment = dt.datetime(2024, 3, 4, 5, 6, tzinfo=dt.timezone.utc)
+    left = records(parse_dag(source).test(logical_date=moment))
+
+    got = [left.xcom(task_id) for task_id in ("show", "show__1", "show__2")]
+    assert got == [
+        "datetime.date(2024, 3, 4)",
+        repr(moment),
+        repr({"days": [moment.date(), moment]}),
+    ]
+    assert left.rendered("show__2")["op_kwargs"] == {
+        "value": {"days": ["2024-03-04", "2024-03-04T05:06:00+00:00"]}
+    }
+
+
 def test_a_hidden_value_is_masked_everywhere_airflow_keeps_it(
     run: Any, store_url: str, capfd: Any
 ) -> None:

@@ -53,6 +53,26 @@ def of_day(day: dt.date = LOGICAL_DATE) -> str:
 
 
 @task
+def of_days(days: list[dt.date]) -> str:
+    return repr(days)
+
+
+@task
+def of_time(when: dt.datetime) -> str:
+    return repr(when)
+
+
+@task
+def of_text(text: str) -> str:
+    return text
+
+
+@task
+def shown(value: Any) -> str:
+    return repr(value)
+
+
+@task
 def of_options(options: dict[str, int]) -> int:
     return options["a"]
 
@@ -322,6 +342,33 @@ def test_the_logical_date_of_the_run_fills_in(project: Project) -> None:
     )
     assert project.value(of_day, {"day": "2020-01-01"}) == "2020-01-01"
     assert project.value(of_day) == dt.datetime.now(dt.timezone.utc).date().isoformat()
+
+
+def test_the_logical_date_fills_in_at_any_depth_as_the_pipelines_type(project: Project) -> None:
+    @pipeline
+    def p(day: dt.date = LOGICAL_DATE, when: dt.datetime = LOGICAL_DATE, untyped=LOGICAL_DATE):  # type: ignore[assignment]
+        return (
+            shown(day),
+            shown({"days": [day, when]}),
+            shown([untyped]),
+            of_days([day, when]),
+            of_time(day),
+            of_day(when),
+            of_text(day),
+        )
+
+    date, time = dt.date(2024, 5, 6), dt.datetime(2024, 5, 6, 7, tzinfo=dt.timezone.utc)
+    expected = (
+        repr(date),
+        repr({"days": [date, time]}),
+        repr([time]),
+        repr([date, date]),
+        repr(time),
+        "2024-05-06",
+        "2024-05-06T07:00:00+00:00",
+    )
+    assert project.value(p, logical_date="2024-05-06T07:00") == expected
+    assert project.value(p, logical_date="2024-05-06T09:00+02:00") == expected
 
 
 @pytest.mark.parametrize(
