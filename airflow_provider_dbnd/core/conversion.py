@@ -76,6 +76,16 @@ def accepts_none(annotation: Any) -> bool:
     return is_union(annotation) and any(map(accepts_none, typing.get_args(annotation)))
 
 
+def none_of_word(value: Any, annotation: Any) -> Any:
+    """Return None for ``none`` where *annotation* is an Optional, and anything else as it is.
+
+    For sources that have no None: from code the text "none" is a text.
+    """
+    if isinstance(value, str) and value.lower() in _NONE_WORDS and accepts_none(annotation):
+        return value if without_none(annotation) in (Any, object) else None
+    return value
+
+
 def elements_of(annotation: Any, count: int) -> tuple[Any, ...]:
     """Return the annotation of each of *count* elements of a list, tuple or set.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_dbnd.core.conversion import convert, type_text
+from airflow_provider_dbnd.core.conversion import convert, none_of_word, type_text
 from airflow_provider_dbnd.core.masking import MASK, texts_of
 from airflow_provider_dbnd.core.parameters import MISSING, Parameter
 from airflow_provider_dbnd.core.settings import Layer, Settings
@@ -86,8 +86,8 @@ def from_environment(wanted: Wanted) -> Value | None:
     variable = environment_variable(wanted.task, wanted.spec.name)
     if variable not in wanted.sources.environ:
         return None
-    text = wanted.sources.environ[variable]
-    return Value(value=text, source=f"environment variable {variable}", base=os.getcwd())
+    value = none_of_word(wanted.sources.environ[variable], wanted.spec.annotation)
+    return Value(value=value, source=f"environment variable {variable}", base=os.getcwd())
 
 
 def from_settings(wanted: Wanted) -> Value | None:
@@ -283,7 +283,10 @@ def _from_layers(layers: Iterable[Layer], wanted: Wanted) -> Value | None:
     for layer in layers:
         for key in keys(wanted.task, wanted.spec.name, wanted.sources):
             if key in layer.values:
-                return Value(value=layer.values[key], source=layer.source, base=layer.base)
+                value = layer.values[key]
+                if not layer.has_null:
+                    value = none_of_word(value, wanted.spec.annotation)
+                return Value(value=value, source=layer.source, base=layer.base)
     return None
 
 

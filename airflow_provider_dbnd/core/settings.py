@@ -57,11 +57,15 @@ _ENVIRONMENT_KEYS = _KEYS - {"environment", "environments"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """One table of parameter values: ``{"param": v, "task.param": v}`` and where it is written."""
+    """One table of parameter values: ``{"param": v, "task.param": v}`` and where it is written.
+
+    :param has_null: whether None can be written there; where it cannot, the word ``none`` means it.
+    """
 
     values: Mapping[str, Any]
     source: str
     base: str
+    has_null: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

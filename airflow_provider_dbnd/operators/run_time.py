@@ -44,8 +44,8 @@ def run_time_layers(context: Mapping[str, Any]) -> tuple[Layer, ...]:
         and (name not in binding.form_defaults or params[name] != binding.form_defaults[name])
     }
     layers = (
-        Layer(values=conf, source=CONF, base=base),
-        Layer(values=test, source=TASK_PARAMS, base=base),
+        Layer(values=conf, source=CONF, base=base, has_null=True),
+        Layer(values=test, source=TASK_PARAMS, base=base, has_null=True),
     )
     return tuple(layer for layer in layers if layer.values)
 
@@ -79,7 +79,7 @@ def _relevant(layer: Layer, dag: DagBinding, task_id: str) -> Layer:
         for key, value in layer.values.items()
         if key not in dag.declared and (dag.known or key.rpartition(".")[0] == task_id)
     }
-    return Layer(values=values, source=layer.source, base=layer.base)
+    return replace(layer, values=values)
 
 
 def _check_fixed(dag: DagBinding, sources: Sources) -> None:

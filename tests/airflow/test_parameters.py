@@ -78,6 +78,22 @@ dag = q_group.as_dag()
     assert left.xcom("other.echo") == "8 o"
 
 
+def test_none_in_conf_is_a_text_and_null_is_none(run: Any) -> None:
+    body = """
+@task
+def note_of(note: Optional[str] = "n", other: Optional[str] = "o") -> str:
+    return repr((note, other))
+
+@pipeline
+def q_null():
+    note_of()
+dag = q_null.as_dag()
+"""
+    left = run(body, **{"note_of.note": "none", "note_of.other": None})
+
+    assert left.xcom("note_of") == "('none', None)"
+
+
 def test_environment_beats_the_default_and_loses_to_the_call(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

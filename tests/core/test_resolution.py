@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 from local_project import Project
+from pandas import DataFrame
 
 from airflow_provider_dbnd import LOGICAL_DATE, parameter, pipeline, task
 from airflow_provider_dbnd.core.parameters import MISSING
@@ -50,6 +51,11 @@ def read(path: Path = Path("from_default.txt")) -> str:
 @task
 def of_day(day: dt.date = LOGICAL_DATE) -> str:
     return day.isoformat()
+
+
+@task
+def of_note(note: str | None = "n", data: DataFrame | None = None, any_: Any = 1) -> str:
+    return repr((note, data, any_))
 
 
 @task
@@ -342,6 +348,32 @@ def test_the_logical_date_of_the_run_fills_in(project: Project) -> None:
     )
     assert project.value(of_day, {"day": "2020-01-01"}) == "2020-01-01"
     assert project.value(of_day) == dt.datetime.now(dt.timezone.utc).date().isoformat()
+
+
+def test_none_is_a_word_where_a_source_has_no_other(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @pipeline
+    def p(note: str | None = "n"):
+        return of_note(note), of_note(of_text("none"), task_id="from_a_task")
+
+    word = {"of_note.note": "none", "of_note.data": "None", "of_note.any_": "none"}
+    assert project.value(p, word)[0] == "(None, None, 'none')"
+    assert project.value(p, {"note": "null"})[0] == "(None, None, 1)"
+    project.configure('[parameters]\nnote = "none"')
+    assert project.value(p) == ("(None, None, 1)", "('none', None, 1)")
+    monkeypatch.setenv("DBND__P__NOTE", "none")
+    assert project.value(p)[0] == "(None, None, 1)"
+    monkeypatch.setenv("DBND__P__NOTE", "no")
+    assert project.value(p)[0] == "('no', None, 1)"
+
+
+def test_none_in_code_is_a_text(project: Project) -> None:
+    @pipeline
+    def p(note: str | None = "none"):
+        return of_note(note), of_note("null")
+
+    assert project.value(p) == ("('none', None, 1)", "('null', None, 1)")
 
 
 def test_the_logical_date_fills_in_at_any_depth_as_the_pipelines_type(project: Project) -> None:
