@@ -399,6 +399,23 @@ def test_a_file_that_is_no_data_among_others_is_named(
     )
 
 
+@pytest.mark.parametrize("given", ["", " ", "a.csv,"])
+def test_an_empty_path_is_refused(project: Project, given: str) -> None:
+    TABLE.to_csv("a.csv", index=False)
+
+    with pytest.raises(ParameterError) as error:
+        project.value(rows_of_each, {"data": given})
+
+    assert str(error.value) == (
+        "parameter 'data' of task 'rows_of_each' (from --set): an empty path names nothing: expected "
+        "the path or URL of a file, a folder or a pattern. '.' is the working folder."
+    )
+    if given != "a.csv,":
+        with pytest.raises(ParameterError, match="an empty path names nothing"):
+            project.value(rows_of, {"data": given})
+    assert project.value(rows_of_each, {"data": "."}) == [3]
+
+
 def test_set_feeds_a_file_in_place_of_an_upstream_result(project: Project) -> None:
     TABLE[:1].to_csv("one.csv", index=False)
 

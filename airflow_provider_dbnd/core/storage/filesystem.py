@@ -26,7 +26,11 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
-from airflow_provider_dbnd.exceptions import ConfigurationError, MissingDependencyError
+from airflow_provider_dbnd.exceptions import (
+    ConfigurationError,
+    MissingDependencyError,
+    ParameterError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +141,11 @@ def absolute(uri: str, base: str) -> str:
     """
     if "://" in uri:
         return uri
+    if not uri.strip():
+        raise ParameterError(
+            "an empty path names nothing: expected the path or URL of a file, a folder or a pattern. "
+            "'.' is the working folder."
+        )
     path = os.path.expanduser(uri)
     if not os.path.isabs(path) and "://" in base:
         return base.rstrip("/") + "/" + os.path.normpath(path)
