@@ -99,9 +99,9 @@ def arguments_of(
             if spec.required:
                 raise missing(task_id, spec, sources)
             continue
-        arguments[name] = (
-            as_declared(spec, carried) if carried and value.source == "call" else value
-        )
+        if carried is not None and value.source == "call":
+            value = as_declared(spec, replace(carried, value=value.value))
+        arguments[name] = value
     return arguments
 
 

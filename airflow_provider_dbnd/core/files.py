@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import typing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.conversion import elements_of, record_fields, without_none
-from airflow_provider_dbnd.core.storage.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 _STORE = "{store}/"
 
@@ -27,6 +30,18 @@ def holds_files(annotation: Any) -> bool:
         return True
     inside = (*typing.get_args(wanted), *record_fields(wanted).values())
     return any(holds_files(each) for each in inside if each is not Ellipsis)
+
+
+def files_in_text(value: Any, annotation: Any) -> Any:
+    """Return the list or dict that *value* is the JSON of, where *annotation* asks for files."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    if not holds_files(annotation):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value  # {store}/... and patterns start like this as well
 
 
 def named(text: str, annotation: Any) -> list[str]:

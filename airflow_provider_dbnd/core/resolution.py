@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_dbnd.core.conversion import convert, none_of_word, type_text
+from airflow_provider_dbnd.core.files import files_in_text
 from airflow_provider_dbnd.core.masking import MASK, texts_of
 from airflow_provider_dbnd.core.parameters import MISSING, Parameter
 from airflow_provider_dbnd.core.settings import Layer, Settings
@@ -121,7 +122,10 @@ def resolve(task: str, spec: Input, given: Any, sources: Sources) -> Value | Non
     """
     wanted = Wanted(task=task, spec=spec, given=given, sources=sources)
     found = next((v for lookup in PRECEDENCE if (v := lookup(wanted)) is not None), None)
-    return found and as_declared(spec, found)
+    if found is None:
+        return None
+    value = files_in_text(found.value, spec.annotation)
+    return as_declared(spec, replace(found, value=value))
 
 
 def as_declared(spec: Input, value: Value) -> Value:

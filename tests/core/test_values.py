@@ -115,6 +115,16 @@ def rows_of(data: DataFrame) -> int:
 
 
 @task
+def rows_by_name(data: dict[str, DataFrame]) -> dict[str, int]:
+    return {name: len(d) for name, d in data.items()}
+
+
+@task
+def rows_of_part(part: Report) -> int:
+    return len(part.table) + part.rows
+
+
+@task
 def rows_of_each(data: list[DataFrame]) -> list[int]:
     return [len(d) for d in data]
 
@@ -397,6 +407,33 @@ def test_a_file_that_is_no_data_among_others_is_named(
         " Move it away, name the others by a pattern such as data/*.csv, or declare a format for "
         "all, as parameter.csv does."
     )
+
+
+def test_lists_and_dicts_of_files_are_given_as_json(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TABLE.to_csv("a.csv", index=False)
+    TABLE.to_csv("b.csv", index=False)
+
+    @pipeline
+    def p(data: str):
+        return rows_of(data)  # type: ignore[arg-type]
+
+    both = '["a.csv", "b.csv"]'
+    assert project.value(rows_of, {"data": both}) == 6
+    assert project.value(p, {"data": both}) == 6
+    assert project.value(rows_of_each, {"data": both}) == [3, 3]
+    assert project.value(rows_by_name, {"data": '{"x": "b.csv", "y": ["b.csv", "b.csv"]}'}) == {
+        "x": 3,
+        "y": 6,
+    }
+    assert project.value(rows_of_part, {"part": '{"table": "b.csv", "rows": 2}'}) == 5
+    monkeypatch.setenv("DBND__ROWS_BY_NAME__DATA", '{"z": "b.csv"}')
+    assert project.value(rows_by_name) == {"z": 3}
+    with pytest.raises(ParameterError, match=r'Write it as JSON: \{"name": value\}\.$'):
+        project.value(rows_by_name, {"data": "b.csv"})
+    with pytest.raises(ParameterError, match=r"It is not valid JSON: "):
+        project.value(rows_by_name, {"data": '{"x": b.csv}'})
 
 
 @pytest.mark.parametrize("given", ["", " ", "a.csv,"])
