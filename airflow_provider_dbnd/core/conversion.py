@@ -68,6 +68,11 @@ def is_class(annotation: Any, base: type = object) -> bool:
     )
 
 
+def is_typeddict(annotation: Any) -> bool:
+    """Tell whether *annotation* is a TypedDict, of typing or of typing_extensions."""
+    return is_class(annotation) and hasattr(annotation, "__required_keys__")
+
+
 def accepts_none(annotation: Any) -> bool:
     """Tell whether None is a value of *annotation*."""
     annotation = strip_annotated(annotation)
@@ -173,7 +178,9 @@ def _read(value: Any, annotation: Any) -> Any:
 
 
 def _fields(target: Any) -> Mapping[str, Any]:
-    """Return the field types of a record or a pydantic model."""
+    """Return the field types of a record, a pydantic model or a TypedDict."""
+    if is_typeddict(target):
+        return typing.get_type_hints(target)
     if is_class(target) and hasattr(target, "model_fields"):
         return {name: field.annotation for name, field in target.model_fields.items()}
     return record_fields(target)
@@ -208,7 +215,7 @@ def _alternatives(target: Any) -> tuple[Any, ...]:
 
 def _structure(text: str, target: Any) -> Any:
     origin = typing.get_origin(target) or target
-    is_record = bool(record_fields(target)) or hasattr(target, "model_validate")
+    is_record = bool(_fields(target)) or hasattr(target, "model_validate")
     if not is_record and origin not in (*_SEQUENCES, dict):
         return text
     if text.lstrip()[:1] in ("[", "{"):

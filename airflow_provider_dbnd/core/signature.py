@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -11,7 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Optional
 
 from airflow_provider_dbnd.core.artifacts import Artifact
-from airflow_provider_dbnd.core.conversion import accepts_none, record_fields, strip_annotated
+from airflow_provider_dbnd.core.conversion import (
+    accepts_none,
+    is_typeddict,
+    record_fields,
+    strip_annotated,
+)
 from airflow_provider_dbnd.core.parameters import MISSING, Output, Parameter, RunValue
 from airflow_provider_dbnd.core.spark.session import is_session
 from airflow_provider_dbnd.exceptions import SignatureError
@@ -250,9 +256,15 @@ def _read_input(
     declaration = declaration or Parameter()
     if default is MISSING:
         default = declaration.default
+    annotation = _annotation(p, annotation, default, declaration)
+    if _holds_typeddict_of_typing(annotation):
+        raise SignatureError(
+            f"{task}(): parameter {p.name!r} is a TypedDict of typing, which pydantic can read only "
+            "from Python 3.12 on. Import TypedDict from typing_extensions."
+        )
     return Input(
         name=p.name,
-        annotation=_annotation(p, annotation, default, declaration),
+        annotation=annotation,
         default=default,
         declaration=declaration,
         kind=p.kind,
@@ -274,6 +286,15 @@ def _annotation(p: inspect.Parameter, annotation: Any, default: Any, declaration
     if default is None and not accepts_none(annotation):
         return Optional[annotation]  # ``x: int = None``, as people write it
     return annotation
+
+
+def _holds_typeddict_of_typing(annotation: Any) -> bool:
+    if sys.version_info >= (3, 12):
+        return False
+    annotation = strip_annotated(annotation)
+    if is_typeddict(annotation):
+        return type(annotation).__module__ == "typing"
+    return any(map(_holds_typeddict_of_typing, typing.get_args(annotation)))
 
 
 def _metadata(annotation: Any) -> tuple[Any, ...]:

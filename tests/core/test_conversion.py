@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Optional, Union
 import pydantic
 import pytest
 from pandas import DataFrame
+from typing_extensions import TypedDict
 
 from airflow_provider_dbnd.core.conversion import convert, type_text
 from airflow_provider_dbnd.core.parameters import parameter
@@ -40,6 +41,10 @@ class Box(pydantic.BaseModel):
 
 @dataclass
 class Wait:
+    wait: dt.timedelta
+
+
+class WaitDict(TypedDict):
     wait: dt.timedelta
 
 
@@ -95,6 +100,7 @@ class Frames:
         ('{"width": 2, "names": ["a"]}', Box, Box(width=2, names=["a"])),
         ({"a": 1, "b": "x"}, Pair, Pair(1, "x")),
         ('{"wait": "36h"}', Wait, Wait(wait=dt.timedelta(hours=36))),
+        ('{"wait": "36h"}', WaitDict, {"wait": dt.timedelta(hours=36)}),
         ([{"wait": "36h"}], list[WaitModel], [WaitModel(wait=dt.timedelta(hours=36))]),
         ("5", Union[int, str], "5"),
         ("5", Annotated[int, pydantic.Field(gt=1)], 5),

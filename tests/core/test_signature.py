@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional, TypedDict
 
 import pytest
 from pandas import DataFrame
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 class Halves(NamedTuple):
     left: DataFrame
     right: DataFrame
+
+
+class Row(TypedDict):
+    n: int
 
 
 @dataclass
@@ -266,3 +271,16 @@ def test_a_record_splits_and_joins() -> None:
     assert signature.join(signature.as_fields(parts)) == Score(value=1.5, label="a")
     with pytest.raises(SignatureError, match="must return 2 values"):
         signature.split(None)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic can read it")
+def test_a_typeddict_that_pydantic_cannot_read_is_refused() -> None:
+    def f(rows: list[Row] | None) -> None: ...
+
+    with pytest.raises(SignatureError) as error:
+        task(f)
+
+    assert str(error.value) == (
+        "f(): parameter 'rows' is a TypedDict of typing, which pydantic can read only from Python 3.12 on. "
+        "Import TypedDict from typing_extensions."
+    )
