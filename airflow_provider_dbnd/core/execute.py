@@ -20,10 +20,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dbnd.core import formats
-from airflow_provider_dbnd.core.artifacts import brief, is_reference
+from airflow_provider_dbnd.core.artifacts import brief
 from airflow_provider_dbnd.core.attempt import Attempt, running
 from airflow_provider_dbnd.core.conversion import accepts_none, type_text
 from airflow_provider_dbnd.core.definition import Definition
+from airflow_provider_dbnd.core.files import holds_files
 from airflow_provider_dbnd.core.logical_date import filled_in, takes_run_value
 from airflow_provider_dbnd.core.manifest import (
     Identity,
@@ -36,6 +37,7 @@ from airflow_provider_dbnd.core.manifest import (
 from airflow_provider_dbnd.core.masking import MASK, masked, texts_of
 from airflow_provider_dbnd.core.output_path import filled, names_in
 from airflow_provider_dbnd.core.parameters import MISSING, RunValue
+from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.resolution import (
     Sources,
     Value,
@@ -196,8 +198,12 @@ class _Run:
         for name, value in self.spec.arguments.items():
             given = value_of_run(self.spec.identity, inputs[name], value)
             self._record(inputs[name], given)
-            if name in in_paths and not is_reference(given.value):
-                self._loaded[name] = converted(self.spec.identity.task_id, inputs[name], given)
+            files = holds_files(inputs[name].annotation)
+            if any(references(given.value)) or (files and name not in in_paths):
+                continue
+            loaded = converted(self.spec.identity.task_id, inputs[name], given)
+            self._record_typed(inputs[name], given, loaded)
+            self._loaded[name] = loaded
         for slot in self.definition.signature.outputs:
             if path := slot.declaration.path:
                 self._publish(
@@ -232,6 +238,13 @@ class _Run:
         log.info("parameter %s = %s (%s)", spec.name, brief(record), value.source)
         self.parameters[spec.name] = ParameterRecord(value=record, source=value.source)
 
+    def _record_typed(self, spec: Input, value: Value, loaded: Any) -> None:
+        """Record what the function gets for the text it was given as; files stay by name."""
+        named = holds_files(spec.annotation) or any(references(value.value))
+        if not named and self.parameters[spec.name].value != MASK:
+            record = ParameterRecord(value=to_json(loaded), source=value.source)
+            self.parameters[spec.name] = record
+
     def _load(self, spec: Input, value: Value) -> Any:
         self._record(spec, value)
         if value.hidden:
@@ -239,6 +252,7 @@ class _Run:
         loaded = self._decoded(spec, value)
         if value.hidden:
             self._secrets += texts_of(loaded)
+        self._record_typed(spec, value, loaded)
         return loaded
 
     def _decoded(self, spec: Input, value: Value) -> Any:

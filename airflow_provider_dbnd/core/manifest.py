@@ -7,7 +7,7 @@ import enum
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,13 +99,13 @@ class Manifest:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Manifest:
         """Read the stored form."""
-        fields = {k: v for k, v in document.items() if k != "dbnd_manifest"}
+        given = {k: v for k, v in document.items() if k != "dbnd_manifest"}
         return cls(
             **{
-                **fields,
-                "identity": Identity(**fields["identity"]),
-                "parameters": {k: ParameterRecord(**v) for k, v in fields["parameters"].items()},
-                "calls": tuple(CallRecord(**c) for c in fields["calls"]),
+                **given,
+                "identity": Identity(**given["identity"]),
+                "parameters": {k: ParameterRecord(**v) for k, v in given["parameters"].items()},
+                "calls": tuple(CallRecord(**c) for c in given["calls"]),
             }
         )
 
@@ -122,6 +122,12 @@ def to_json(value: Any) -> Any:
         return [to_json(v) for v in value]
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(to_json, value), key=repr)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
+    if hasattr(type(value), "model_fields"):
+        return {name: to_json(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, Path | dt.timedelta):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 import stat
@@ -9,14 +10,23 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from local_project import Project
 from pandas import DataFrame
 
-from airflow_provider_dbnd import log_duration, log_metric, log_metrics, pipeline, sensor, task
+from airflow_provider_dbnd import (
+    log_duration,
+    log_metric,
+    log_metrics,
+    parameter,
+    pipeline,
+    sensor,
+    task,
+)
 from airflow_provider_dbnd.core.manifest import Manifest, read_manifest
 from airflow_provider_dbnd.core.past.history import last_attempts, newest_run
 from airflow_provider_dbnd.exceptions import (
@@ -286,6 +296,24 @@ def total(values: list[int]) -> int:
     return sum(values)
 
 
+@dataclass
+class Limits:
+    low: int = 0
+    high: int = 9
+
+
+@task
+def typed(
+    n: int,
+    options: dict[str, int],
+    wait: dt.timedelta = dt.timedelta(),
+    tags: set[str] = frozenset(),  # type: ignore[assignment]
+    limits: Limits = Limits(),  # noqa: B008
+    token: Annotated[str, parameter(hidden=True)] = "t",
+) -> int:
+    return n
+
+
 def test_a_manifest_records_what_ran_on_what_and_what_came_of_it(project: Project) -> None:
     DataFrame({"x": [1, 2, 3]}).to_csv("raw.csv", index=False)
 
@@ -316,6 +344,31 @@ def test_a_manifest_records_what_ran_on_what_and_what_came_of_it(project: Projec
     assert [c.task for c in manifest.calls] == ["nested"]
     assert manifest.error is None
     assert newest_run(project.store, "p") == "r1"
+
+
+def test_a_manifest_has_the_converted_values_whatever_their_source(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @pipeline
+    def p(n: int = 1):
+        return typed(n, {"x": "4"})  # type: ignore[arg-type]
+
+    monkeypatch.setenv("DBND__TYPED__WAIT", "2d")
+    given = {"typed.tags": "b,a", "typed.limits": '{"low": "1"}', "typed.token": "hush"}
+    manifest = project.run(p, {"n": "100", **given}).outcomes["typed"].manifests[0]
+
+    assert {name: record.value for name, record in manifest.parameters.items()} == {
+        "n": 100,
+        "options": {"x": 4},
+        "wait": "2 days, 0:00:00",
+        "tags": ["a", "b"],
+        "limits": {"low": 1, "high": 9},
+        "token": "***",
+    }
+    assert manifest.parameters["n"].source == "--set"
+    assert project.run(typed, {"n": "x", "options": "{}"}).outcomes["typed"].state == "failed"
+    failed = [read_manifest(project.store, i.key) for i in project.store.list("_runs/typed")]
+    assert failed[0].parameters["n"].value == "x"
 
 
 def test_a_failed_attempt_leaves_its_traceback(project: Project) -> None:
