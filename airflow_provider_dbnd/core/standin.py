@@ -8,9 +8,12 @@ Handed to a task, a stand-in stays a reference that a run can change. Used by Py
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
+import logging
 import operator
 import textwrap
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,6 +22,8 @@ from airflow_provider_dbnd.core.parameters import RunValue
 from airflow_provider_dbnd.core.resolution import Value, converted
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.exceptions import GraphError
+
+log = logging.getLogger("airflow_provider_dbnd")
 
 
 class BuildParameter:
@@ -81,11 +86,9 @@ def parameter_of(value: object) -> BuildParameter | None:
 
 def identity_checked(function: Callable[..., Any]) -> frozenset[str]:
     """Return the names *function* compares with ``is``, which no stand-in can answer."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        # No source (a notebook cell of old, exec): assume that any name may be compared.
-        return frozenset(inspect.signature(function).parameters)
+    tree = _source_of(function)
+    if tree is None:
+        return _compared_somewhere(function)
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
@@ -94,6 +97,40 @@ def identity_checked(function: Callable[..., Any]) -> frozenset[str]:
         elif isinstance(node, ast.Match):
             names.update(_operands(node.subject))
     return frozenset(names)
+
+
+def _source_of(function: Callable[..., Any]) -> ast.AST | None:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    # For a function made by exec() Python may return lines of the module that made it.
+    named = isinstance(tree.body[0], ast.FunctionDef) and tree.body[0].name == function.__name__
+    return tree if named else None
+
+
+def _compared_somewhere(function: Callable[..., Any]) -> frozenset[str]:
+    """Return every name where the code, made by exec(), has a comparison that could be of any."""
+    if not any(map(_is_identity_check, _instructions(inspect.unwrap(function).__code__))):
+        return frozenset()
+    log.warning(
+        "pipeline %s compares with `is` or `match`, and its source cannot be read to tell what: all its "
+        "parameters with a value are fixed. Define it in a file to have them in the trigger form.",
+        function.__name__,
+    )
+    return frozenset(inspect.signature(function).parameters)
+
+
+def _instructions(code: types.CodeType) -> Iterator[str]:
+    yield from (each.opname for each in dis.get_instructions(code))
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _instructions(constant)
+
+
+def _is_identity_check(instruction: str) -> bool:
+    # `x is None` of a condition is a jump of its own since Python 3.11.
+    return instruction == "IS_OP" or instruction.startswith("MATCH_") or "_NONE" in instruction
 
 
 def _operands(*nodes: ast.expr) -> Iterator[str]:

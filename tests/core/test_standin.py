@@ -125,6 +125,40 @@ def test_identity_and_match_see_the_value(project: Project) -> None:
     assert fixed(project, p) == ["a", "b", "c"]
 
 
+def made_by_exec(body: str) -> Any:
+    namespace = {**globals()}
+    exec(f"def p(n: int = 3, flag: bool = False, maybe=None):\n    {body}\n", namespace)
+    return pipeline(namespace["p"])
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ("show(n); show(flag) if n > 2 else show(maybe)", ["n"]),
+        ("show([x for x in (n, flag)]); show(maybe)", []),
+        ("show(n if maybe is None else 1)", ["flag", "maybe", "n"]),
+        ("show(maybe is not flag)", ["flag", "maybe", "n"]),
+        ("(lambda: show(n is maybe))()", ["flag", "maybe", "n"]),
+        (
+            "\n    match n:\n        case [x, *_]: show(1)\n        case _: show(n)",
+            ["flag", "maybe", "n"],
+        ),
+    ],
+)
+def test_a_pipeline_without_source_fixes_what_it_may_compare_by_identity(
+    project: Project, caplog: Any, body: str, names: list[str]
+) -> None:
+    assert fixed(project, made_by_exec(body)) == names
+    assert caplog.messages == (
+        [
+            "pipeline p compares with `is` or `match`, and its source cannot be read to tell what: all "
+            "its parameters with a value are fixed. Define it in a file to have them in the trigger form."
+        ]
+        if len(names) > 1
+        else []
+    )
+
+
 def test_a_default_of_none_reaches_the_task(project: Project) -> None:
     @pipeline
     def p(limit: int | None = None):
