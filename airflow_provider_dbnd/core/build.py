@@ -24,6 +24,7 @@ from airflow_provider_dbnd.core.graph import (
     unwrap,
     walk,
 )
+from airflow_provider_dbnd.core.options import check_spelling
 from airflow_provider_dbnd.core.parameters import MISSING, RunValue
 from airflow_provider_dbnd.core.resolution import (
     REUSE,
@@ -143,6 +144,7 @@ class GraphBuilder:
         task_id = self._free(call.definition.name)
         options = self._sources.settings.tasks.get(task_id, {})
         call = replace(call, definition=call.definition.with_options(**options))
+        check_spelling(task_id, call.definition.options)
         node = Node(id=task_id, call=call)
         for leaf in (*walk(call.arguments), *walk(call.mapped)):
             if isinstance(leaf, NodeHandle):

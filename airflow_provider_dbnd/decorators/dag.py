@@ -25,6 +25,7 @@ from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.graph import Call, Handle, walk
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.masking import MASK
+from airflow_provider_dbnd.core.options import check_spelling
 from airflow_provider_dbnd.core.resolution import REUSE, Sources, check_keys, names_of
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.standin import BuildParameter
@@ -146,7 +147,9 @@ class DagBuilder:
 
         group: Any = TaskGroupContext.get_current()
         task_id = group.child_id(definition.name) if group else definition.name
-        return definition.with_options(**self.binding.settings.tasks.get(task_id, {}))
+        definition = definition.with_options(**self.binding.settings.tasks.get(task_id, {}))
+        check_spelling(task_id, definition.options)
+        return definition
 
 
 def _operator(definition: Definition, engine: Engine) -> Any:

@@ -430,6 +430,40 @@ dag = p_arguments.as_dag(tags=["x"], max_active_runs=1, description="d")
     assert (dag.tags, dag.max_active_runs, dag.description) == ({"x"}, 1, "d")
 
 
+def test_a_misspelt_option_is_named(airflow_db: str) -> None:
+    from airflow_provider_dbnd import pipeline, task
+    from airflow_provider_dbnd.exceptions import SignatureError
+
+    @task(retires=3)
+    def slip() -> int:
+        return 1
+
+    @pipeline
+    def p_slip() -> None:
+        slip()
+
+    with pytest.raises(SignatureError, match=r"^task 'slip' .* did you mean 'retries'"):
+        p_slip.as_dag().task_dict
+
+
+def test_every_option_of_airflow_and_of_engines_is_taken_for_itself() -> None:
+    from airflow.sdk import BaseOperator, BaseSensorOperator
+
+    from airflow_provider_dbnd.core.options import OPERATOR_OPTIONS, check_spelling
+    from airflow_provider_dbnd.engines.registry import engine_types, operator_class
+    from airflow_provider_dbnd.engines.selection import options_of
+    from airflow_provider_dbnd.exceptions import MissingDependencyError
+
+    known = {n for c in (BaseOperator, BaseSensorOperator) for n in options_of(c)}
+    assert known - {"context"} <= OPERATOR_OPTIONS
+    for name in engine_types():
+        try:
+            taken = options_of(operator_class(name))
+        except MissingDependencyError:
+            continue
+        check_spelling("t", dict.fromkeys(taken))
+
+
 def test_options_of_a_task_come_from_dbnd_toml_too(parse_dag: Any, airflow_db: str) -> None:
     import pathlib
 

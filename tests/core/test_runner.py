@@ -34,6 +34,7 @@ from airflow_provider_dbnd.exceptions import (
     ArtifactNotFoundError,
     GraphError,
     ParameterError,
+    SignatureError,
     StoreError,
     TaskFailedError,
 )
@@ -187,6 +188,23 @@ def test_trigger_rules_are_airflows(project: Project, rule: str, state: str) -> 
         [step("a"), failing()] >> step.override(trigger_rule=rule, task_id="end")("end")  # type: ignore[operator]
 
     assert project.run(p).outcomes["end"].state == state
+
+
+def test_a_misspelt_option_is_refused_before_anything_runs(project: Project) -> None:
+    @task(retires=3)
+    def slip() -> int:
+        return 1
+
+    with pytest.raises(SignatureError) as error:
+        project.graph(slip)
+
+    assert str(error.value) == (
+        "task 'slip' has an unknown option 'retires'; did you mean 'retries'? Options in @task and "
+        "[tasks.slip] of dbnd.toml are arguments of Airflow's operator."
+    )
+    project.configure("[tasks.failing]\ntrigger_rul = 'always'")
+    with pytest.raises(SignatureError, match=r"^task 'failing' .* did you mean 'trigger_rule'"):
+        project.graph(failing)
 
 
 def test_an_unknown_trigger_rule_is_refused_before_anything_runs(project: Project) -> None:
