@@ -28,6 +28,11 @@ def logical_type(type_: Any) -> str:
     if types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_):
         return "binary"
     if types.is_dictionary(type_):
+        if is_extension(type_.value_type):
+            raise FormatError(
+                f"Arrow type {type_} is not supported: its categories would come back as "
+                f"{type_.value_type.storage_type}; convert it to {type_.value_type}"
+            )
         order = ", ordered" if type_.ordered else ""
         return f"dictionary<{logical_type(type_.value_type)}{order}>"
     if types.is_map(type_):

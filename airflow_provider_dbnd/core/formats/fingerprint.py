@@ -17,7 +17,7 @@ from typing import Any
 from airflow_provider_dbnd.core.digest import SIZE, Both, digest_of, part_hasher
 from airflow_provider_dbnd.core.formats import canonical
 from airflow_provider_dbnd.core.formats.threads import Shared
-from airflow_provider_dbnd.exceptions import ArtifactCorruptedError
+from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, FormatError
 
 #: Rows hashed together: small enough to stay in the processor's cache, large enough to cost little.
 BLOCK_ROWS = 131_072
@@ -131,6 +131,7 @@ class Fingerprinter:
     def __init__(self, schema: Any) -> None:
         self.rows = 0
         self._schema = schema
+        self._types = [_logical_type(field) for field in schema]
         self._leaves: list[list[bytes]] = [[] for _ in schema]
         self._sums: list[list[bytes]] = [[] for _ in schema]
         self._filled = [True] * len(schema)
@@ -143,8 +144,7 @@ class Fingerprinter:
         columns: list[int] = []
         jobs = []
         for index, array in enumerate(batch.columns):
-            if self._dictionaries[index] is None:
-                self._dictionaries[index] = dictionary_hash(array)
+            self._check_dictionary(index, array)
             for start in range(0, len(array), BLOCK_ROWS):
                 columns.append(index)
                 jobs.append(partial(block_hashes, array.slice(start, BLOCK_ROWS)))
@@ -158,7 +158,7 @@ class Fingerprinter:
         columns = (
             Column(
                 name=field.name,
-                type=canonical.logical_type(field.type),
+                type=self._types[index],
                 dictionary=self._dictionaries[index],
                 filled=self._filled[index],
                 leaves=b"".join(self._leaves[index]),
@@ -168,6 +168,15 @@ class Fingerprinter:
         )
         return Fingerprint(rows=self.rows, columns=tuple(columns), extras=extras)
 
+    def _check_dictionary(self, index: int, array: Any) -> None:
+        found = dictionary_hash(array)
+        if self.rows and found != self._dictionaries[index]:
+            raise FormatError(
+                f"column {self._schema[index].name!r} has other categories from row {self.rows} on: "
+                "expected those of the first rows; give all parts of a stream the same categories"
+            )
+        self._dictionaries[index] = found
+
     def _collect(self) -> None:
         columns, hashing = self._pending
         for index, (leaf_, sum_, filled) in zip(columns, hashing.results(), strict=True):
@@ -175,6 +184,13 @@ class Fingerprinter:
             self._sums[index].append(sum_)
             self._filled[index] &= filled
         self._pending = [], Shared([])
+
+
+def _logical_type(field: Any) -> str:
+    try:
+        return canonical.logical_type(field.type)
+    except FormatError as error:
+        raise FormatError(f"column {field.name!r}: {error}") from error
 
 
 def fingerprint_of(schema: Any, batches: Iterator[Any], extras: Mapping[str, Any]) -> Fingerprint:
@@ -272,11 +288,9 @@ def blocks(batches: Iterator[Any], schema: Any) -> Iterator[Any]:
 
     Copies a block where it spans two batches, otherwise slices. Yields one empty batch for none.
     """
-    import pyarrow as pa
-
     waiting: list[Any] = []
     missing = BLOCK_ROWS
-    empty: Any = pa.RecordBatch.from_pylist([], schema=schema)
+    empty = empty_batch(schema)
     yielded = False
     for batch in batches:
         start = 0
@@ -297,10 +311,27 @@ def blocks(batches: Iterator[Any], schema: Any) -> Iterator[Any]:
         yield empty
 
 
+def empty_batch(schema: Any) -> Any:
+    """Return a record batch without rows."""
+    import pyarrow as pa
+
+    # Unlike an array of an empty list, this one can have any type.
+    arrays = [pa.nulls(0, field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
 def _joined(batches: list[Any]) -> Any:
     import pyarrow as pa
 
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    if len(batches) == 1:
+        return batches[0]
+    try:
+        return pa.concat_batches(batches)
+    except pa.ArrowNotImplementedError as error:
+        raise FormatError(
+            f"the parts of a stream cannot be put together: {error}; give their categorical columns "
+            "the same categories"
+        ) from error
 
 
 def _text(data: bytes) -> str:

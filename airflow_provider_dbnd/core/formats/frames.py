@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from airflow_provider_dbnd.core.formats.dictionaries import unified_table
 from airflow_provider_dbnd.core.formats.fingerprint import blocks
 
 
@@ -29,7 +30,7 @@ class Outgoing:
     @classmethod
     def of_table(cls, table: Any, extras: Mapping[str, Any] | None = None) -> Outgoing:
         """Take a whole table: one batch where it is in one piece, so that it maps back as one."""
-        table = table.unify_dictionaries()
+        table = unified_table(table)
         batches = table.to_batches() if table.num_rows else [_empty_batch(table)]
         if len(batches) != 1:
             return cls(
@@ -97,7 +98,7 @@ def _empty_batch(table: Any) -> Any:
     import pyarrow as pa
 
     arrays = [
-        column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        column.chunk(0) if column.num_chunks else pa.nulls(0, column.type)
         for column in table.columns
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=table.schema)

@@ -103,7 +103,7 @@ class ParquetFormat(TabularFormat):
                     _check_fixed_lists(batch)
                     if known is None:
                         fingerprinter.add(batch)
-                    table = pa.Table.from_batches([batch]).cast(schema)
+                    table = _with_structs(pa.Table.from_batches([batch])).cast(schema)
                     for start in range(0, max(len(table), 1), group_rows):
                         group = table.slice(start, group_rows)
                         writer.write_table(group, row_group_size=group_rows)
@@ -117,7 +117,7 @@ class ParquetFormat(TabularFormat):
                 if known:
                     metadata[BODY_KEY] = file_checksum(path)
                 writer.add_key_value_metadata(metadata)
-        except pa.ArrowNotImplementedError as error:
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise FormatError(
                 f"parquet cannot hold this table: {error}; declare output.arrow"
             ) from error
@@ -285,7 +285,24 @@ def _indices(chunk: Any, values: Any) -> Any:
 
     if pa.types.is_dictionary(chunk.type):
         return _indices(chunk.dictionary, values).take(chunk.indices)
+    if pa.types.is_struct(values.type):
+        return _struct_indices(chunk, values)
     return pc.index_in(chunk.cast(values.type), values, skip_nulls=True)
+
+
+def _struct_indices(chunk: Any, values: Any) -> Any:
+    """Look up structs field by field, as Arrow looks up plain values only."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found, known = pa.repeat(0, len(chunk)), pa.repeat(0, len(values))
+    for given, options in zip(chunk.flatten(), values.flatten(), strict=True):
+        size = pa.scalar(len(values), pa.int64())
+        numbers = pc.index_in(given.cast(options.type), options)
+        keys = pc.add(pc.multiply(known, size), pc.index_in(options, options))
+        found = pc.index_in(pc.add(pc.multiply(found, size), numbers), keys)
+        known = pc.index_in(keys, keys)
+    return pc.if_else(chunk.is_valid(), found, None)
 
 
 def _check_types(schema: Any) -> None:
@@ -310,7 +327,7 @@ def _encodings(batch: Any) -> dict[str, Any]:
     That is a quarter of the time for columns of numbers, and pays only where few values come again
     and again. Differences of other whole numbers and times come out smaller.
     """
-    if any(canonical.is_nested(field.type) for field in batch.schema):
+    if any(canonical.is_nested(field.type) for field in _parquet_schema(batch.schema)):
         return {}  # their leaves have paths of their own
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     plain = {n for n, c in columns.items() if _is_number(c.type) and not _repeats(c)}
@@ -358,18 +375,39 @@ def _pages() -> dict[str, Any]:
 
 
 def _parquet_schema(schema: Any) -> Any:
-    """Return what parquet can write: it does not take dictionaries of string views."""
+    """Return what parquet can write: it does not take dictionaries of structs or string views."""
     import pyarrow as pa
 
     fields = []
     for field in schema:
-        if pa.types.is_dictionary(field.type):
+        if _is_struct_dictionary(field.type):
+            fields.append(field.with_type(field.type.value_type))
+        elif pa.types.is_dictionary(field.type):
             values = _without_view(field.type.value_type)
             type_ = pa.dictionary(field.type.index_type, values, field.type.ordered)
             fields.append(field.with_type(type_))
         else:
             fields.append(field)
     return pa.schema(fields, schema.metadata)
+
+
+def _with_structs(table: Any) -> Any:
+    """Put the structs themselves, such as intervals, for codes of them, which Arrow cannot cast."""
+    for position, field in enumerate(table.schema):
+        if _is_struct_dictionary(field.type):
+            chunks = [chunk.dictionary_decode() for chunk in table.column(position).chunks]
+            table = table.set_column(position, field.with_type(field.type.value_type), chunks)
+    return table
+
+
+def _is_struct_dictionary(type_: Any) -> bool:
+    import pyarrow as pa
+
+    return (
+        pa.types.is_dictionary(type_)
+        and pa.types.is_struct(type_.value_type)
+        and not any(canonical.is_nested(field.type) for field in type_.value_type)
+    )
 
 
 def _without_view(type_: Any) -> Any:
@@ -382,6 +420,7 @@ def _dictionaries(batch: Any) -> Any:
     """Serialise the dictionaries of a batch, without its rows."""
     import pyarrow as pa
 
+    _check_categories(batch)
     columns = {
         field.name: column.slice(0, 0)
         for field, column in zip(batch.schema, batch.columns, strict=True)
@@ -392,6 +431,21 @@ def _dictionaries(batch: Any) -> Any:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_batch(table)
     return sink.getvalue()
+
+
+def _check_categories(batch: Any) -> None:
+    """Refuse a dictionary that has a value twice: parquet has values, not the codes."""
+    import pyarrow as pa
+
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if not pa.types.is_dictionary(field.type):
+            continue
+        values = column.dictionary.cast(_without_view(column.dictionary.type))
+        if _indices(values, values).to_pylist() != list(range(len(values))):
+            raise FormatError(
+                f"column {field.name!r} of type {field.type} has a category twice, which parquet "
+                "cannot hold; declare output.arrow"
+            )
 
 
 def _verified_dictionaries(data: bytes, fingerprint: Fingerprint) -> dict[str, Any]:

@@ -15,6 +15,13 @@ NULLABLE = ["Int8", "Int64", "UInt16", "Float32", "Float64", "boolean", "string"
 UNITS = ["s", "ms", "us", "ns"]
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "+05:30"]
 
+INTERVALS = [
+    pd.interval_range(0, 3),
+    pd.interval_range(0.5, 2.0, periods=4, closed="both"),
+    pd.interval_range(pd.Timestamp("2024-01-01"), periods=3, closed="left"),
+    pd.interval_range(pd.Timestamp("2024-03-30", tz="Europe/Berlin"), periods=3),
+]
+
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
 
@@ -113,6 +120,20 @@ def periods(draw: st.DrawFn, rows: int) -> pd.Series:
     return pd.Series(pd.PeriodIndex.from_ordinals(ordinals, freq="M"))
 
 
+def intervals(draw: st.DrawFn, rows: int) -> pd.Series:
+    values = draw(st.sampled_from(INTERVALS))
+    missing = values.dtype.subtype.kind != "i" and draw(st.booleans())
+    numbers = _values(draw, rows, st.integers(-1 if missing else 0, len(values) - 1))
+    return pd.Series(values.take(numbers, allow_fill=missing).array)
+
+
+def bins(draw: st.DrawFn, rows: int) -> pd.Series:
+    """What pandas.cut returns."""
+    values = draw(st.sampled_from([*INTERVALS, pd.period_range("2024-01", periods=3, freq="M")]))
+    codes = _values(draw, rows, st.integers(-1, len(values) - 1))
+    return pd.Series(pd.Categorical.from_codes(codes, values, ordered=draw(st.booleans())))
+
+
 KINDS_BY_NAME = {
     function.__name__: function
     for function in (
@@ -128,14 +149,19 @@ KINDS_BY_NAME = {
         decimals,
         lists,
         periods,
+        intervals,
+        bins,
     )
 }
 KINDS = sorted(KINDS_BY_NAME)
 
 
+INDEXES = ["default", "range", "int", "text", "time", "category", "bins", "multi"]
+
+
 @st.composite
 def indexes(draw: st.DrawFn, rows: int) -> pd.Index:
-    kind = draw(st.sampled_from(["default", "range", "int", "text", "time", "category", "multi"]))
+    kind = draw(st.sampled_from(INDEXES))
     name = draw(st.none() | names)
     if kind == "range":
         return pd.RangeIndex(5, 5 + 3 * rows, 3, name=name)
@@ -147,6 +173,8 @@ def indexes(draw: st.DrawFn, rows: int) -> pd.Index:
         return pd.date_range("2024-01-01", periods=rows, freq="D", tz="Europe/Berlin", name=name)
     if kind == "category":
         return pd.CategoricalIndex(["a"] * rows, categories=["b", "a"], name=name)
+    if kind == "bins":
+        return pd.CategoricalIndex(pd.cut(np.arange(rows), [-1, 3, 9]), name=name)
     if kind == "multi":
         times_ = pd.DatetimeIndex(np.arange(rows).astype("M8[us]"))
         return pd.MultiIndex.from_arrays([np.arange(rows), times_], names=[name, None])

@@ -307,6 +307,44 @@ class TableContract(FormatContract):
         with pytest.raises(FormatError, match=r"Special would come back as a plain"):
             write(self.name, Special({"x": [1]}), tmp_path / "f")
 
+    def test_bins_of_a_large_frame_come_back(self, tmp_path: Path) -> None:
+        numbers = pd.Series(np.arange(9 * BLOCK_ROWS) % 100)
+        frame = pd.DataFrame({"bin": pd.cut(numbers.mask(numbers == 7), 5)})
+
+        written = write(self.name, frame, tmp_path / "f")
+
+        assert_same_frame(frame, read(self.name, tmp_path / "f", pd.DataFrame, written))
+        table = read(self.name, tmp_path / "f", pa.Table, written)
+        assert write(self.name, table, tmp_path / "g").rows == len(frame)
+        first = read(self.name, tmp_path / "f", pl.DataFrame, written)["bin"][0]
+        assert first == {"left": frame["bin"][0].left, "right": frame["bin"][0].right}
+
+    def test_counts_of_bins_come_back(self, tmp_path: Path) -> None:
+        counts = pd.cut(pd.Series([1, 5, 9]), 3).value_counts()
+
+        written = write(self.name, counts, tmp_path / "f")
+
+        pd.testing.assert_series_equal(
+            counts, read(self.name, tmp_path / "f", pd.Series, written), check_index_type="exact"
+        )
+
+    @pytest.mark.parametrize("values", [["a", "b"], pd.interval_range(0, 2)], ids=["text", "bins"])
+    def test_parts_of_a_stream_with_other_categories_are_refused(
+        self, values: Any, tmp_path: Path
+    ) -> None:
+        codes = np.zeros(BLOCK_ROWS, int)
+        parts = (pd.DataFrame({"x": pd.Categorical.from_codes(codes, [value])}) for value in values)
+
+        with pytest.raises(FormatError, match=r"'x' has other categories from row 131072 on"):
+            write(self.name, parts, tmp_path / "f", Iterator[pd.DataFrame])
+
+    def test_categories_of_an_extension_type_are_refused(self, tmp_path: Path) -> None:
+        values = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, 1], pa.int8()))
+        table = pa.table({"x": pa.DictionaryArray.from_arrays(pa.array([0, 1]), values)})
+
+        with pytest.raises(FormatError, match=r"categories would come back as int8; convert it to"):
+            write(self.name, table, tmp_path / "f")
+
     def test_a_series_keeps_its_name_and_index(self, tmp_path: Path) -> None:
         for series in (
             pd.Series([1.5, None], name="x", index=["a", "b"]),

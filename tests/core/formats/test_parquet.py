@@ -197,3 +197,10 @@ def test_nested_categories_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(FormatError, match=r"'x'.*order of its categories.*output.arrow"):
         write("parquet", table, tmp_path / "f")
+
+
+def test_a_category_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    twice = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", "a"]))
+
+    with pytest.raises(FormatError, match=r"column 'x' of type .* has a category twice"):
+        write("parquet", pa.table({"x": twice}), tmp_path / "f")

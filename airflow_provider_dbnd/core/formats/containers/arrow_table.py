@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from airflow_provider_dbnd.core.formats.fingerprint import blocks
+from airflow_provider_dbnd.core.formats.fingerprint import blocks, empty_batch
 from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
 from airflow_provider_dbnd.exceptions import FormatError
 
@@ -45,10 +45,8 @@ class ArrowBatch(ArrowTable):
 
     @override
     def from_arrow(self, loaded: Loaded) -> Any:
-        import pyarrow as pa
-
         batches = loaded.table.combine_chunks().to_batches()
-        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=loaded.table.schema)
+        return batches[0] if batches else empty_batch(loaded.table.schema)
 
 
 class ArrowReader(ArrowTable):

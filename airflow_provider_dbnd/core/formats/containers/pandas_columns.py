@@ -14,11 +14,13 @@ from airflow_provider_dbnd.core.formats.containers.pandas_objects import (
     objects_from_arrow,
     objects_to_arrow,
 )
+from airflow_provider_dbnd.core.formats.dictionaries import unified
 from airflow_provider_dbnd.exceptions import FormatError
 
 _ARROW_BACKED = "arrow"
 _OBJECT = "object"
 _OBJECT_NAN = "object[nan]"
+_INTERVAL = "interval["
 
 
 def to_arrow(values: Any, name: str) -> tuple[Any, str | None]:
@@ -32,6 +34,11 @@ def to_arrow(values: Any, name: str) -> tuple[Any, str | None]:
     dtype = values.dtype
     if isinstance(dtype, pd.SparseDtype):
         raise _lost(name, dtype, "sparse storage", "use .sparse.to_dense()")
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categories_to_arrow(values.array, name)
+    if isinstance(dtype, pd.IntervalDtype):
+        array = _intervals_to_arrow(values.array, name)
+        return array, _checked_tag(dtype, array.type, name)
     if pd.api.types.is_object_dtype(dtype):
         array, missing = objects_to_arrow(values, name)
         return array, _tag(dtype, array.type) if missing is None else _OBJECT_NAN
@@ -41,18 +48,48 @@ def to_arrow(values: Any, name: str) -> tuple[Any, str | None]:
         raise FormatError(f"column {name!r} of dtype {dtype} cannot be stored: {error}") from error
     if isinstance(array, pa.ChunkedArray):
         array = _one_chunk(array)
-    # A reader without pandas does not know pandas' own Arrow extension types (period, interval).
+    # A reader without pandas does not know pandas' own Arrow extension types (period).
     array = array.storage if canonical.is_extension(array.type) else array
-    return array, _tag(dtype, array.type)
+    return array, _checked_tag(dtype, array.type, name)
+
+
+def _categories_to_arrow(values: Any, name: str) -> tuple[Any, str | None]:
+    import pyarrow as pa
+
+    categories, tag = to_arrow(values.categories, name)
+    array = pa.DictionaryArray.from_arrays(
+        values.codes, categories, ordered=values.ordered, from_pandas=True
+    )
+    return array, f"category[{tag}]" if tag else None
+
+
+def _intervals_to_arrow(values: Any, name: str) -> Any:
+    """Return the bounds side by side; pandas itself does not take those of time zones to Arrow."""
+    import pyarrow as pa
+
+    bounds = [to_arrow(side, name)[0] for side in (values.left, values.right)]
+    missing = values.isna()
+    mask = pa.array(missing) if missing.any() else None
+    return pa.StructArray.from_arrays(bounds, ["left", "right"], mask=mask)
+
+
+def _checked_tag(dtype: Any, type_: Any, name: str) -> str | None:
+    """Return the tag, refusing a dtype that has no name to find it by."""
+    tag = _tag(dtype, type_)
+    try:
+        dtype_of(tag, type_)
+    except TypeError as error:
+        raise FormatError(
+            f"column {name!r} cannot be stored: pandas has no name for its dtype {dtype}; convert "
+            "it, a time zone with .dt.tz_convert('Europe/Berlin')"
+        ) from error
+    return tag
 
 
 def _tag(dtype: Any, type_: Any) -> str | None:
     """Return what brings *dtype* back from Arrow *type_*, None where Arrow does so by itself."""
     import pandas as pd
 
-    if isinstance(dtype, pd.CategoricalDtype):
-        inner = _tag(dtype.categories.dtype, type_.value_type)
-        return f"category[{inner}]" if inner else None
     if dtype == natural_dtype(type_):
         # What pandas makes of nested Arrow values are arrays, not the lists and dicts there were.
         nested_objects = pd.api.types.is_object_dtype(dtype) and canonical.is_nested(type_)
@@ -75,6 +112,12 @@ def dtype_of(tag: str | None, type_: Any) -> Any:
         return pd.ArrowDtype(type_)
     if tag == _OBJECT_NAN:
         return np.dtype(object)
+    if tag.startswith(_INTERVAL):
+        # pandas cannot read its own name for intervals of a time zone.
+        subtype, _, closed = tag.removeprefix(_INTERVAL).removesuffix("]").rpartition(", ")
+        side: Any = closed
+        bound: Any = pd.api.types.pandas_dtype(subtype)
+        return pd.IntervalDtype(bound, side)
     return pd.api.types.pandas_dtype(tag)
 
 
@@ -92,6 +135,8 @@ def to_pandas(column: Any, tag: str | None, *, filled: bool, memory: Any) -> Any
         return objects_from_arrow(array, exact=tag is not None, missing=missing)
     if isinstance(dtype, _nullable_dtypes()):
         return _nullable(array, dtype, memory)
+    if isinstance(dtype, pd.IntervalDtype):
+        return _intervals(array, dtype)
     if isinstance(dtype, pd.DatetimeTZDtype) or _is_plain(dtype):
         return _plain(array, dtype, filled=filled, memory=memory)
     if isinstance(dtype, pd.api.extensions.ExtensionDtype):
@@ -182,6 +227,13 @@ def _categorical(array: Any, tag: str | None, *, filled: bool, memory: Any) -> A
     return pd.Categorical.from_codes(codes, dtype=dtype, validate=False)
 
 
+def _intervals(array: Any, dtype: Any) -> Any:
+    import pandas as pd
+
+    left, right = (to_pandas(side, None, filled=False, memory=None) for side in array.flatten())
+    return pd.arrays.IntervalArray.from_arrays(left, right, closed=dtype.closed)
+
+
 def writable(array: Any, dtype: Any, memory: Any) -> Any:
     """Return the data buffer of *array* as a numpy array its owner may write to.
 
@@ -210,8 +262,8 @@ def _one_chunk(column: Any) -> Any:
     if column.num_chunks == 1:
         return column.chunk(0)
     if column.num_chunks == 0:
-        return pa.array([], column.type)
-    return pa.concat_arrays(column.unify_dictionaries().chunks)
+        return pa.nulls(0, column.type)
+    return pa.concat_arrays(unified(column).chunks)
 
 
 def _lost(name: str, dtype: Any, what: str, remedy: str) -> FormatError:
