@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import subprocess
 import sys
+import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ import sys, pandas as pd, table_contract, contract, pathlib
 frame = table_contract.mixed(1000)
 print(contract.write(sys.argv[1], frame, pathlib.Path(sys.argv[2])).digest)
 """
+
+
+EAST, WEST = (dt.timezone(dt.timedelta(hours=hours)) for hours in (2, 1))
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+
+
+class Text(str):
+    __slots__ = ()
 
 
 def mixed(rows: int = 50) -> pd.DataFrame:
@@ -258,6 +267,62 @@ class TableContract(FormatContract):
 
         assert frame.loc[0, "int"] == 4
         assert_same_frame(mixed(), read(self.name, path, pd.DataFrame, written))
+
+    @pytest.mark.parametrize(
+        "objects",
+        [
+            pytest.param([dt.datetime(2024, 1, 1, 2, tzinfo=EAST), None], id="one offset"),
+            pytest.param(
+                [dt.datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=fold) for fold in (1, 0)],
+                id="the hour that comes twice",
+            ),
+            pytest.param([decimal.Decimal("1.10"), decimal.Decimal("100.00")], id="same places"),
+            pytest.param([0.0, -0.0, None], id="signed zeros"),
+        ],
+    )
+    def test_objects_come_back_as_they_look(self, objects: list[Any], tmp_path: Path) -> None:
+        frame = pd.DataFrame({"x": pd.Series(objects, dtype=object)})
+
+        found = self.round_trip(frame, tmp_path / "f")
+
+        assert list(map(str, found["x"])) == list(map(str, objects))
+
+    @pytest.mark.parametrize(
+        ("objects", "message"),
+        [
+            pytest.param(
+                [dt.datetime(2024, 1, 1, tzinfo=zone) for zone in (dt.timezone.utc, EAST)],
+                "2024, 1, 1, 0, 0, .*2023, 12, 31, 22, 0, ",
+                id="two offsets",
+            ),
+            pytest.param(
+                [dt.datetime(2024, 1, 1, tzinfo=zone) for zone in (BERLIN, WEST)],
+                "2024, 1, 1, 0, 0, .*Berlin",
+                id="two zones of one offset",
+            ),
+            pytest.param(
+                [[dt.datetime(2024, 1, 1, tzinfo=zone)] for zone in (dt.timezone.utc, EAST)],
+                "2024, 1, 1, 0, 0, .*2023, 12, 31, 22, 0, ",
+                id="two offsets in lists",
+            ),
+            pytest.param([dt.datetime(2024, 1, 1, fold=1)], "fold=1", id="fold without a zone"),
+            pytest.param(
+                [decimal.Decimal("1.10"), decimal.Decimal(100)],
+                r"Decimal\('100'\) .* as Decimal\('100.00'\)",
+                id="other places",
+            ),
+            pytest.param([decimal.Decimal("-0.0")], r"'-0.0'\) .* as .*'0.0'", id="signed zero"),
+            pytest.param(["a", Text("b")], r"'b' \(Text\) as 'b' \(str\)", id="a kind of str"),
+            pytest.param([1.5, np.float64(2)], r"\(float64\) as 2.0 \(float\)", id="of numpy"),
+        ],
+    )
+    def test_objects_that_come_back_only_equal_are_refused(
+        self, objects: list[Any], message: str, tmp_path: Path
+    ) -> None:
+        frame = pd.DataFrame({"x": pd.Series(objects, dtype=object)})
+
+        with pytest.raises(FormatError, match=f"column 'x' of dtype object would not .*{message}"):
+            write(self.name, frame, tmp_path / "f")
 
     @pytest.mark.parametrize(
         ("frame", "message"),

@@ -7,6 +7,7 @@ import enum
 import subprocess
 import sys
 import uuid
+import zoneinfo
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,19 @@ class Model(pydantic.BaseModel):
     at: dt.datetime
     fit: Fit
     price: decimal.Decimal
+
+
+class Grade(enum.IntEnum):
+    LOW = 1
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    count: int
+
+
+class Open(pydantic.BaseModel, extra="allow"):
+    pass
 
 
 AT = dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone.utc)
@@ -96,6 +110,20 @@ def test_the_annotation_brings_a_value_back(value: Any, type_: Any, tmp_path: Pa
 def test_what_would_change_without_an_annotation_is_refused(value: Any, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="JSON"):
         write("json", value, tmp_path / "f", type(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"),
+    [
+        pytest.param(Slots(True), Slots, id="bool in a dataclass with slots"),
+        pytest.param(Open(level=Grade.LOW), Open, id="enum in an extra field"),
+        pytest.param(AT.astimezone(zoneinfo.ZoneInfo("Europe/Berlin")), dt.datetime, id="zone"),
+        pytest.param({True}, set[int], id="bool in a set"),
+    ],
+)
+def test_what_would_come_back_only_equal_is_refused(value: Any, type_: Any, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="would not come back equal from JSON"):
+        write("json", value, tmp_path / "f", type_)
 
 
 def test_sets_have_one_digest_in_all_processes(tmp_path: Path) -> None:

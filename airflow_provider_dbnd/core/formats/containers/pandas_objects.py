@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from airflow_provider_dbnd.core.formats.same import same
+from airflow_provider_dbnd.core.formats.same import all_same, same
 from airflow_provider_dbnd.exceptions import FormatError
 
 
@@ -25,15 +25,14 @@ def objects_to_arrow(values: Any, name: str) -> tuple[Any, float | None]:
             f"column {name!r} holds Python objects that are not of one storable type: {error}; "
             "give the column a dtype"
         ) from error
-    for item, restored in zip(
-        items, objects_from_arrow(array, exact=True, missing=missing), strict=True
-    ):
-        if not same(item, restored):
-            raise FormatError(
-                f"column {name!r} of dtype object would not come back equal: "
-                f"{item!r} ({type(item).__name__}) as {restored!r} ({type(restored).__name__}); "
-                "give the column a dtype"
-            )
+    restored = objects_from_arrow(array, exact=True, missing=missing).tolist()
+    if not all_same(items, restored):
+        before, after = next(both for both in zip(items, restored, strict=True) if not same(*both))
+        raise FormatError(
+            f"column {name!r} of dtype object would not come back equal: "
+            f"{before!r} ({type(before).__name__}) as {after!r} ({type(after).__name__}); "
+            "give the column a dtype"
+        )
     return array, missing
 
 
