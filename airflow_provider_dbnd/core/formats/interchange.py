@@ -163,7 +163,7 @@ def _fingerprint(value: Any) -> Fingerprint:
 
 
 def _names(fingerprint: Fingerprint) -> str:
-    return ", ".join(column.name for column in fingerprint.columns) or "none"
+    return ", ".join(column.name or "''" for column in fingerprint.columns) or "none"
 
 
 def _plain(fingerprint: Fingerprint) -> Any:

@@ -459,6 +459,24 @@ class TableContract(FormatContract):
         written = write(self.name, column, tmp_path / "f")
         assert read(self.name, tmp_path / "f", pl.Series, written).equals(column)
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param(pl.Series([1, 2]), id="series"),
+            pytest.param(pl.DataFrame({"column_0": [1], "": ["a"], "0": [2.5]}), id="frame"),
+        ],
+    )
+    def test_polars_columns_need_no_name(self, value: Any, tmp_path: Path) -> None:
+        written = write(self.name, value, tmp_path / "f")
+
+        found = read(self.name, tmp_path / "f", type(value), written)
+
+        assert found.equals(value)
+        frame = found if isinstance(found, pl.DataFrame) else found.to_frame()
+        assert read(self.name, tmp_path / "f", pl.LazyFrame, written).collect().equals(frame)
+        written = write(self.name, frame.lazy(), tmp_path / "g", pl.LazyFrame)
+        assert read(self.name, tmp_path / "g", pl.DataFrame, written).equals(frame)
+
     def test_integers_with_nulls_of_other_engines_stay_integers_in_pandas(
         self, tmp_path: Path
     ) -> None:

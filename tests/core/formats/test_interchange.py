@@ -129,3 +129,8 @@ def test_a_file_of_another_kind_is_refused(
 def test_an_iterator_is_not_written_to_csv(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"declare output.parquet or output.arrow"):
         write("csv", iter([simple()]), tmp_path / "f", Iterator[pd.DataFrame])
+
+
+def test_a_column_without_a_name_is_refused_where_it_would_get_one(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="columns '' would come back as Unnamed: 0; declare"):
+        write("csv", pl.Series([1, 2]), tmp_path / "f")

@@ -100,12 +100,20 @@ def _to_arrow(frame: Any) -> Any:
 
 
 def _from_arrow(loaded: Loaded) -> Any:
-    import polars as pl
-
     table = loaded.table
     for position, field in enumerate(table.schema):
         table = table.set_column(position, field, _without_negative_codes(table.column(position)))
-    return pl.DataFrame(pl.from_arrow(table))
+    return _frame(table)
+
+
+def _frame(table: Any) -> Any:
+    import polars as pl
+
+    # polars gives a column without a name one of its own, which another column may have.
+    numbers = [str(number) for number in range(table.num_columns)]
+    frame = pl.DataFrame(pl.from_arrow(table.rename_columns(numbers)))
+    frame.columns = table.column_names
+    return frame
 
 
 def _without_negative_codes(column: Any) -> Any:
@@ -132,16 +140,14 @@ def _batches(lazy: Any, schema: Any) -> Iterator[Any]:
 
 def _extras(frame: Any, table: Any) -> dict[str, Any]:
     """Note the dtypes Arrow's types do not say, refusing what would come back changed."""
-    import polars as pl
-
     empty = table.slice(0, 0)
-    restored = pl.DataFrame(pl.from_arrow(empty)).schema
+    restored = _frame(empty).schema
     for name, dtype in frame.schema.items():
         if restored[name] != dtype:
             raise FormatError(
                 f"column {name!r} of dtype {dtype} would come back as {restored[name]}; cast it"
             )
-    plain = pl.DataFrame(pl.from_arrow(_without_metadata(empty))).schema
+    plain = _frame(_without_metadata(empty)).schema
     changed = {name: str(dtype) for name, dtype in frame.schema.items() if plain[name] != dtype}
     return {ENGINE: changed} if changed else {}
 
