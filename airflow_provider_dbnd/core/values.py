@@ -462,8 +462,10 @@ def _without_numpy_scalars(value: Any) -> Any:
     """Replace numpy's numbers by Python's, inside lists and dicts as well."""
     kind = type(value)
     if kind.__module__ == "numpy":
+        import numpy as np
+
         # Times stay: Python's have no nanoseconds.
-        number = getattr(value, "shape", None) == () and value.dtype.kind in "biufcSU"
+        number = isinstance(value, np.generic) and value.dtype.kind in "biufcSU"
         return value.item() if number else value
     if kind in (list, tuple) and not is_plain(value):
         return kind(map(_without_numpy_scalars, value))

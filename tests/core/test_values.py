@@ -218,6 +218,15 @@ def test_numpy_scalars_become_pythons_numbers(project: Project, value: Any, inli
     assert type(result) is type(inline)
 
 
+def test_an_array_of_no_dimension_stays_an_array(project: Project) -> None:
+    RETURNED["value"] = {"threshold": np.array(5.0)}
+
+    found = project.value(make)["threshold"]
+
+    assert type(found) is np.ndarray
+    assert (found.shape, found.dtype, found.item()) == ((), np.dtype("float64"), 5.0)
+
+
 @pytest.mark.parametrize(
     "value",
     [
