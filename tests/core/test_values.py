@@ -562,6 +562,13 @@ def test_an_output_is_published_where_its_path_says(project: Project) -> None:
     assert result.value() == {"a": 1}
 
 
+@pytest.mark.parametrize("folder", [".", "memory://questions"], ids=["local", "remote"])
+def test_a_name_may_have_a_question_mark(project: Project, folder: str) -> None:
+    TABLE.to_csv(f"{folder}/really?.csv", index=False)
+
+    assert project.value(rows_of, {"data": f"{folder}/really?.csv"}) == 3
+
+
 def test_a_relative_path_in_code_starts_from_the_codes_folder(project: Project) -> None:
     result = project.run(exported, {"region": "eu"}, run_id="r1")
     published = result.outcomes["exported"].manifests[0].published["result"]

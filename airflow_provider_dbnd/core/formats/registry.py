@@ -137,7 +137,9 @@ def extension_of(path: str) -> str:
     >>> extension_of("s3://bucket/2024.1/flights.csv.gz"), extension_of("a/b")
     ('csv.gz', '')
     """
-    name = path.partition("?")[0].rpartition("/")[2].lower()
+    # In any other name than a web address, "?" is a character.
+    is_web = path.startswith(("http://", "https://"))
+    name = (path.partition("?")[0] if is_web else path).rpartition("/")[2].lower()
     stem, _, last = name.rpartition(".")
     if last in _COMPRESSIONS and "." in stem:
         return f"{stem.rpartition('.')[2]}.{last}"

@@ -564,7 +564,8 @@ def _short(data: bytes) -> str:
 
 def _local_name(uri: str, into: str) -> str:
     """Return a path in *into* that keeps the extension and that no other URI gets."""
-    name = re.sub(r"[^A-Za-z0-9._=,-]", "_", uri.partition("?")[0].rstrip("/").rpartition("/")[2])
+    path = uri.partition("?")[0] if parse(uri).scheme in ("http", "https") else uri
+    name = re.sub(r"[^A-Za-z0-9._=,-]", "_", path.rstrip("/").rpartition("/")[2])
     mark = hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return os.path.join(into, f"{mark}-{name[-100:]}")
 

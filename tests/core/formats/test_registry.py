@@ -216,6 +216,10 @@ def test_tables_convert_in_memory() -> None:
         ("x.PARQUET", "parquet"),
         (".hidden", ""),
         ("x.gz", "gz"),
+        ("/a/really?.csv", "csv"),
+        ("file:///a/b?c.d.csv", "csv"),
+        ("s3://b/really?.csv", "csv"),
+        ("https://h/x.csv?sig=a.b", "csv"),
     ],
 )
 def test_extension_of(uri: str, extension: str) -> None:
