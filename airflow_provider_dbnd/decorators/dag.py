@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow.sdk import DAG, TaskGroup
 from airflow.sdk.bases.decorator import task_decorator_factory
+from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
 
 from airflow_provider_dbnd.core.build import (
     body_errors,
@@ -34,6 +35,7 @@ from airflow_provider_dbnd.engines.launch import launch
 from airflow_provider_dbnd.engines.registry import operator_class
 from airflow_provider_dbnd.engines.selection import (
     Engine,
+    check_engine,
     check_options,
     select_engine,
     without_engine_options,
@@ -143,8 +145,6 @@ class DagBuilder:
 
     def _configured(self, definition: Definition) -> Definition:
         """Lay ``[tasks.x]`` of dbnd.toml over the options in code."""
-        from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
-
         group: Any = TaskGroupContext.get_current()
         task_id = group.child_id(definition.name) if group else definition.name
         definition = definition.with_options(**self.binding.settings.tasks.get(task_id, {}))
@@ -157,7 +157,13 @@ def _operator(definition: Definition, engine: Engine) -> Any:
         return _OPERATORS[definition.kind]
     class_ = operator_class(engine.type)
     check_options(class_, engine)
+    check_engine(class_, engine, definition.name, [*definition.options, *_default_args()])
     return class_
+
+
+def _default_args() -> Mapping[str, Any]:
+    group: Any = TaskGroupContext.get_current()
+    return {**group.dag.default_args, **group.default_args}
 
 
 def _switch(

@@ -44,6 +44,7 @@ class DataprocTask(RecordsJobId, CloudSparkTask, DataprocSubmitJobOperator):
     service = "Dataproc"
     schemes: ClassVar[Mapping[str, str]] = {"gs": "gs"}
     ours = ("request_id", "asynchronous", "start_from_trigger")
+    required = (("region",),)
     defaults: ClassVar[Mapping[str, Any]] = {"job": {}}
     template_fields: Sequence[str] = (
         *DataprocSubmitJobOperator.template_fields,

@@ -33,6 +33,7 @@ class DockerTask(RemoteTask, DockerOperator):
         **DockerOperator.template_fields_renderers,
         **RemoteTask.template_fields_renderers,
     }
+    required = (("image",),)
     defaults: ClassVar[Mapping[str, Any]] = {"mount_tmp_dir": False}
 
     def __init__(self, *, auto_remove: str | None = None, **kwargs: Any) -> None:

@@ -53,6 +53,7 @@ class EmrTask(CloudSparkTask, EmrAddStepsOperator):
     service = "EMR"
     schemes: ClassVar[Mapping[str, str]] = {"s3": "s3"}
     ours = ("steps", "wait_for_completion")
+    required = (("job_flow_id", "job_flow_name"),)
     defaults: ClassVar[Mapping[str, Any]] = LONG
     template_fields: Sequence[str] = (
         *EmrAddStepsOperator.template_fields,

@@ -31,6 +31,7 @@ class EmrServerlessTask(RecordsJobId, CloudSparkTask, EmrServerlessStartJobOpera
     service = "EMR Serverless"
     schemes: ClassVar[Mapping[str, str]] = {"s3": "s3"}
     ours = ("client_request_token", "wait_for_completion")
+    required = (("application_id",), ("execution_role_arn",))
     defaults: ClassVar[Mapping[str, Any]] = {**LONG, "job_driver": {}}
     template_fields: Sequence[str] = (
         *EmrServerlessStartJobOperator.template_fields,

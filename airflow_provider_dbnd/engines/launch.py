@@ -18,6 +18,7 @@ from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.engines.registry import operator_class
 from airflow_provider_dbnd.engines.selection import (
     Engine,
+    check_engine,
     check_options,
     options_of,
     select_engine,
@@ -72,6 +73,7 @@ def _operator(task_id: str, definition: Definition, engine: Engine, settings: Se
 
     class_ = operator_class(engine.type)
     check_options(class_, engine)
+    check_engine(class_, engine, task_id)
     binding = Binding(
         definition=without_engine_options(definition),
         arguments={},

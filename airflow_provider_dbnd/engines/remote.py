@@ -53,6 +53,8 @@ class RemoteTask(DbndOperatorMixin, DecoratedOperator):
 
     #: Whether jobs see the local files of the worker.
     shares_disk: ClassVar[bool] = False
+    #: Options that have to be set: of each tuple one at least.
+    required: ClassVar[Sequence[Sequence[str]]] = ()
     #: Options of the operator that hold unless the user sets them.
     defaults: ClassVar[Mapping[str, Any]] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,4 +91,18 @@ def check_options(class_: type, engine: Engine) -> None:
             raise ConfigurationError(
                 f"engine {engine.name!r} ({engine.type}): unknown option {name!r}"
                 f"{did_you_mean(name, known)}"
+            )
+
+
+def check_engine(class_: type, engine: Engine, task: str, others: Iterable[str] = ()) -> None:
+    """Raise ConfigurationError where nothing sets an option without which the operator cannot be.
+
+    :param others: names of options that are set elsewhere, as in a DAG's ``default_args``.
+    """
+    given = {*engine.options, *others}
+    for names in getattr(class_, "required", ()):
+        if given.isdisjoint(names):
+            raise ConfigurationError(
+                f"task {task!r}: engine {engine.name!r} ({engine.type}) needs {' or '.join(names)}, "
+                f"got none. Set it in [engines.{engine.name}] of dbnd.toml."
             )

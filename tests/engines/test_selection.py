@@ -119,6 +119,66 @@ def test_an_engine_that_is_none_is_named_with_what_was_meant(
     assert message in str(error.value)
 
 
+NEEDED = [
+    ("docker", "image"),
+    ("emr", "job_flow_id or job_flow_name"),
+    ("emr_serverless", "application_id"),
+]
+
+
+@pytest.mark.parametrize(("type_", "needed"), NEEDED)
+def test_what_an_engine_cannot_do_without_is_an_import_error(
+    tmp_path: Path, airflow_db: str, configure: Any, type_: str, needed: str
+) -> None:
+    from airflow_provider_dbnd.cli.dags import parse
+
+    pytest.importorskip("airflow.providers.amazon")
+    configure(f'[engines.box]\ntype = "{type_}"')
+    file = tmp_path / "dag_file.py"
+    file.write_text(
+        "from airflow_provider_dbnd import pipeline, task\n"
+        "@task(engine='box')\ndef f(n: int = 1) -> int: return 1\n"
+        "@pipeline\ndef p_needs(): f.expand(n=[1])\ndag = p_needs.as_dag()\n"
+    )
+
+    (error,) = parse(str(file)).import_errors.values()
+
+    assert (
+        f"ConfigurationError: task 'f': engine 'box' ({type_}) needs {needed}, got none. Set it in "
+        "[engines.box] of dbnd.toml.\n"
+    ) in error
+
+
+def test_what_an_engine_cannot_do_without_fails_a_local_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_dbnd.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("dbnd.toml").write_text('engine = "docker"')
+    Path("one.py").write_text(
+        "from airflow_provider_dbnd import task\n@task\ndef f() -> int: return 1\n"
+    )
+
+    assert main(["run", "one.py", "--quiet"]) == 1
+    assert capsys.readouterr().err == (
+        "task f failed: ConfigurationError: task 'f': engine 'docker' (docker) needs image, got "
+        "none. Set it in [engines.docker] of dbnd.toml.\n"
+    )
+
+
+def test_the_default_args_of_a_dag_are_options_of_its_engines(
+    configure: Any, airflow_db: str
+) -> None:
+    from airflow.sdk import DAG, TaskGroup
+
+    configure('engine = "docker"')
+    with DAG("defaults", schedule=None, default_args={"image": "i"}):
+        assert plain().operator.image == "i"  # type: ignore[attr-defined]
+    with DAG("grouped", schedule=None), TaskGroup("g", default_args={"image": "j"}):
+        assert plain().operator.image == "j"  # type: ignore[attr-defined]
+
+
 def test_a_sensor_stays_in_the_worker_and_cannot_be_sent_elsewhere(tmp_path: Path) -> None:
     @sensor
     def there() -> bool:
