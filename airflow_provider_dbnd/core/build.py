@@ -24,7 +24,7 @@ from airflow_provider_dbnd.core.graph import (
     unwrap,
     walk,
 )
-from airflow_provider_dbnd.core.options import check_spelling
+from airflow_provider_dbnd.core.options import configured
 from airflow_provider_dbnd.core.parameters import MISSING, RunValue
 from airflow_provider_dbnd.core.resolution import (
     REUSE,
@@ -142,9 +142,8 @@ class GraphBuilder:
     def add(self, call: Call) -> Handle:
         """Make a node under a free id; ``[tasks.ID]`` of dbnd.toml is laid over its options."""
         task_id = self._free(call.definition.name)
-        options = self._sources.settings.tasks.get(task_id, {})
-        call = replace(call, definition=call.definition.with_options(**options))
-        check_spelling(task_id, call.definition.options)
+        definition = configured(call.definition, task_id, self._sources.settings)
+        call = replace(call, definition=definition)
         node = Node(id=task_id, call=call)
         for leaf in (*walk(call.arguments), *walk(call.mapped)):
             if isinstance(leaf, NodeHandle):

@@ -1,13 +1,21 @@
-"""Options of tasks: known by name without Airflow, so that a slip fails in ``dbnd run`` as well."""
+"""Options of tasks: known by name without Airflow, and of the types that runs need."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from airflow_provider_dbnd.core.definition import INHERITED
+from airflow_provider_dbnd.core.conversion import convert
+from airflow_provider_dbnd.core.definition import INHERITED, Definition
+from airflow_provider_dbnd.core.parameters import Parameter
+from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.suggestions import closest
-from airflow_provider_dbnd.exceptions import SignatureError
+from airflow_provider_dbnd.exceptions import ConfigurationError, SignatureError
+
+_DURATIONS = ("execution_timeout", "retry_delay", "max_retry_delay")
+_OF_SENSORS = ("poke_interval", "timeout")
 
 #: Arguments of Airflow's operators and sensors; a test compares them with the installed Airflow.
 OPERATOR_OPTIONS = frozenset(
@@ -82,6 +90,24 @@ _ENGINES = {"poll_interval"}
 _KNOWN = OPERATOR_OPTIONS | {*INHERITED, "result"}
 
 
+def configured(definition: Definition, task_id: str, settings: Settings) -> Definition:
+    """Lay ``[tasks.ID]`` of dbnd.toml over the options in code, check both and convert them."""
+    table = settings.tasks.get(task_id, {})
+    definition = definition.with_options(**table)
+    check_spelling(task_id, definition.options)
+    durations = (*_DURATIONS, *(_OF_SENSORS if definition.kind == "sensor" else ()))
+    types: Mapping[str, Any] = {"retries": int, **dict.fromkeys(durations, dt.timedelta)}
+
+    def typed(name: str, value: Any) -> Any:
+        if value is None or name not in types:
+            return value
+        where = f"[tasks.{task_id}] of {settings.file}" if name in table else "the code"
+        return _converted(task_id, name, value, types[name], where)
+
+    options = {name: typed(name, value) for name, value in definition.options.items()}
+    return replace(definition, options=options)
+
+
 def check_spelling(task_id: str, options: Mapping[str, Any]) -> None:
     """Raise SignatureError for an option that looks like a misspelt argument of an operator.
 
@@ -96,3 +122,17 @@ def check_spelling(task_id: str, options: Mapping[str, Any]) -> None:
                 f"task {task_id!r} has an unknown option {name!r}; did you mean {close!r}? Options in "
                 f"@task and [tasks.{task_id}] of dbnd.toml are arguments of Airflow's operator."
             )
+
+
+def _converted(task_id: str, name: str, value: Any, type_: Any, where: str) -> Any:
+    try:
+        return convert(value, type_, Parameter(ge=type_()))
+    except ValueError as exc:
+        wanted = (
+            "a whole number, 0 or more"
+            if type_ is int
+            else "a duration, such as '90s', '1h30m' or a number of seconds"
+        )
+        raise ConfigurationError(
+            f"option {name!r} of task {task_id!r}: expected {wanted}, got {value!r} (from {where})."
+        ) from exc

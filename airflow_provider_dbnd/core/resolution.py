@@ -241,6 +241,8 @@ def check_keys(sources: Sources, known: Mapping[str, Iterable[str]]) -> None:
             if not dot or task in known:
                 raise _unknown(key, addressed, layer.source)
             _warn_of_slip(task, known, f"[parameters.{task}] (from {layer.source})")
+    for task in sorted(sources.settings.tasks.keys() - known.keys()):
+        _warn_of_slip(task, known, f"[tasks.{task}] (from {sources.settings.file})")
     _check_environment(sources, known)
 
 

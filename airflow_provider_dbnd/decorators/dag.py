@@ -26,7 +26,7 @@ from airflow_provider_dbnd.core.execute import TaskSpec
 from airflow_provider_dbnd.core.graph import Call, Handle, walk
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.masking import MASK
-from airflow_provider_dbnd.core.options import check_spelling
+from airflow_provider_dbnd.core.options import configured
 from airflow_provider_dbnd.core.resolution import REUSE, Sources, check_keys, names_of
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.standin import BuildParameter
@@ -147,9 +147,7 @@ class DagBuilder:
         """Lay ``[tasks.x]`` of dbnd.toml over the options in code."""
         group: Any = TaskGroupContext.get_current()
         task_id = group.child_id(definition.name) if group else definition.name
-        definition = definition.with_options(**self.binding.settings.tasks.get(task_id, {}))
-        check_spelling(task_id, definition.options)
-        return definition
+        return configured(definition, task_id, self.binding.settings)
 
 
 def _operator(definition: Definition, engine: Engine) -> Any:

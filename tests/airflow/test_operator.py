@@ -465,10 +465,13 @@ def test_every_option_of_airflow_and_of_engines_is_taken_for_itself() -> None:
 
 
 def test_options_of_a_task_come_from_dbnd_toml_too(parse_dag: Any, airflow_db: str) -> None:
+    import datetime as dt
     import pathlib
 
     file = pathlib.Path(airflow_db) / "dbnd.toml"
-    file.write_text('[tasks.total]\nretries = 9\nqueue = "slow"\n')
+    file.write_text(
+        '[tasks.total]\nretries = 9\nqueue = "slow"\nexecution_timeout = "5m"\nretry_delay = 2\n'
+    )
     try:
         dag = parse_dag(
             source("""
@@ -481,7 +484,12 @@ dag = p_options.as_dag()
     finally:
         file.unlink()
 
-    assert (dag.get_task("total").retries, dag.get_task("total").queue) == (9, "slow")
+    task = dag.get_task("total")
+    assert (task.retries, task.queue) == (9, "slow")
+    assert (task.execution_timeout, task.retry_delay) == (
+        dt.timedelta(minutes=5),
+        dt.timedelta(seconds=2),
+    )
 
 
 def test_argument_names_that_airflow_gives_a_meaning_are_ordinary_here(run: Any) -> None:

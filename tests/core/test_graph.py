@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -10,7 +11,7 @@ from local_project import Project
 from pandas import DataFrame
 
 from airflow_provider_dbnd import parameter, pipeline, task
-from airflow_provider_dbnd.exceptions import GraphError, SignatureError
+from airflow_provider_dbnd.exceptions import ConfigurationError, GraphError, SignatureError
 
 
 class Parts(NamedTuple):
@@ -292,6 +293,59 @@ def test_options_of_dbnd_toml_are_laid_over_those_in_code(project: Project) -> N
 
     node = project.graph(p).nodes["one"]
     assert node.call.definition.options == {"retries": 5, "pool": "p"}
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("execution_timeout = 3600", dt.timedelta(hours=1)),
+        ('execution_timeout = "PT1H"', dt.timedelta(hours=1)),
+        ('execution_timeout = "01:00:00"', dt.timedelta(hours=1)),
+        ('execution_timeout = "5m"', dt.timedelta(minutes=5)),
+        ('retry_delay = "1s"', dt.timedelta(seconds=1)),
+        ("retry_delay = 0.5", dt.timedelta(seconds=0.5)),
+        ('retries = "2"', 2),
+    ],
+)
+def test_options_of_dbnd_toml_become_what_the_option_needs(
+    project: Project, written: str, expected: Any
+) -> None:
+    project.configure(f"[tasks.one]\n{written}")
+
+    options = project.graph(one).nodes["one"].call.definition.options
+
+    assert options == {written.partition(" ")[0]: expected}
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("retries = -1", "'retries' of task 'one': expected a whole number, 0 or more, got -1"),
+        ('retries = "x"', "'retries' of task 'one': expected a whole number, 0 or more, got 'x'"),
+        (
+            'retry_delay = "soon"',
+            "'retry_delay' of task 'one': expected a duration, such as '90s', '1h30m' or a number "
+            "of seconds, got 'soon'",
+        ),
+        (
+            "retry_delay = -3",
+            "'retry_delay' of task 'one': expected a duration, such as '90s', '1h30m' or a number "
+            "of seconds, got -3",
+        ),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_named_with_where_it_is_written(
+    project: Project, written: str, message: str
+) -> None:
+    project.configure(f"[tasks.one]\n{written}")
+
+    with pytest.raises(ConfigurationError) as error:
+        project.graph(one)
+
+    file = project.folder / "dbnd.toml"
+    assert str(error.value) == f"option {message} (from [tasks.one] of {file})."
+    with pytest.raises(ConfigurationError, match=r"got -2 \(from the code\)"):
+        project.graph(double.override(retries=-2))
 
 
 def wrong(body: Any) -> Any:

@@ -274,7 +274,10 @@ def test_an_unknown_key_fails_with_a_suggestion(
 def test_keys_of_other_pipelines_pass_and_a_near_miss_is_logged(
     project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    project.configure("[parameters.other]\nx = 1\n[parameters.trian]\nn = 1")
+    project.configure(
+        "[parameters.other]\nx = 1\n[parameters.trian]\nn = 1\n"
+        "[tasks.other]\nretries = 1\n[tasks.trian]\nretries = 1"
+    )
     monkeypatch.setenv("DBND__TRIAN__N", "1")
 
     with caplog.at_level(logging.WARNING):
@@ -283,6 +286,8 @@ def test_keys_of_other_pipelines_pass_and_a_near_miss_is_logged(
     assert caplog.messages == [
         f"[parameters.trian] (from {project.folder}/dbnd.toml) is of no task in this run; did you "
         "mean 'train'?",
+        f"[tasks.trian] (from {project.folder}/dbnd.toml) is of no task in this run; did you mean "
+        "'train'?",
         "environment variable DBND__TRIAN__N is of no task in this run; did you mean 'TRAIN'?",
     ]
 
