@@ -28,13 +28,7 @@ def logical_type(type_: Any) -> str:
     if types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_):
         return "binary"
     if types.is_dictionary(type_):
-        if is_extension(type_.value_type):
-            raise FormatError(
-                f"Arrow type {type_} is not supported: its categories would come back as "
-                f"{type_.value_type.storage_type}; convert it to {type_.value_type}"
-            )
-        order = ", ordered" if type_.ordered else ""
-        return f"dictionary<{logical_type(type_.value_type)}{order}>"
+        return _dictionary_type(type_)
     if types.is_map(type_):
         return f"map<{logical_type(type_.key_type)}, {logical_type(type_.item_type)}>"
     if types.is_fixed_size_list(type_):
@@ -49,10 +43,26 @@ def logical_type(type_: Any) -> str:
     if types.is_union(type_):
         raise FormatError(f"Arrow type {type_} is not supported: union; use a struct or strings")
     if is_extension(type_):
-        parameters = type_.__arrow_ext_serialize__()
-        storage = logical_type(type_.storage_type)
-        return f"extension<{type_.extension_name}, {parameters!r}, {storage}>"
+        return _extension_type(type_)
     return str(type_)
+
+
+def _dictionary_type(type_: Any) -> str:
+    if is_extension(type_.value_type):
+        raise FormatError(
+            f"Arrow type {type_} is not supported: its categories would come back as "
+            f"{type_.value_type.storage_type}; convert it to the type of its values"
+        )
+    order = ", ordered" if type_.ordered else ""
+    return f"dictionary<{logical_type(type_.value_type)}{order}>"
+
+
+def _extension_type(type_: Any) -> str:
+    if not hasattr(type_, "__arrow_ext_serialize__"):
+        return str(type_)  # one of Arrow's own, such as uuid
+    parameters = type_.__arrow_ext_serialize__()
+    storage = logical_type(type_.storage_type)
+    return f"extension<{type_.extension_name}, {parameters!r}, {storage}>"
 
 
 def is_extension(type_: Any) -> bool:

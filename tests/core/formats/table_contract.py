@@ -6,11 +6,13 @@ import datetime as dt
 import decimal
 import subprocess
 import sys
+import uuid
 import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -38,6 +40,30 @@ BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 
 class Text(str):
     __slots__ = ()
+
+
+def extended(type_: Any, *storages: Any) -> list[Any]:
+    return [pa.ExtensionArray.from_storage(type_, storage) for storage in storages]
+
+
+def uuids() -> list[Any]:
+    storages = (pa.array([b"x" * 16, other], pa.binary(16)) for other in (None, b"y" * 16))
+    return extended(pa.uuid(), *storages)
+
+
+def documents() -> list[Any]:
+    return extended(pa.json_(), *(pa.array([text, None]) for text in ("{}", "[]")))
+
+
+def flags() -> list[Any]:
+    return extended(pa.bool8(), *(pa.array([flag, None], pa.int8()) for flag in (0, 1)))
+
+
+def tensors() -> list[Any]:
+    """Two that differ in the parameters of their types only."""
+    storage = pa.array([[1, 2], None], pa.list_(pa.int32(), 2))
+    types = (pa.fixed_shape_tensor(pa.int32(), shape) for shape in ([2], [2, 1]))
+    return [array for type_ in types for array in extended(type_, storage)]
 
 
 def mixed(rows: int = 50) -> pd.DataFrame:
@@ -348,6 +374,16 @@ class TableContract(FormatContract):
                 pd.DataFrame({"x": pd.arrays.SparseArray([0, 1])}), "sparse", id="sparse"
             ),
             pytest.param(
+                pd.DataFrame({"x": pd.date_range("2024", periods=1, tz=dateutil.tz.gettz("CET"))}),
+                r"'x' .* no name for its dtype .* convert it, a time zone with .dt.tz_convert",
+                id="zone of dateutil",
+            ),
+            pytest.param(
+                pd.DataFrame({"x": pd.Categorical([("a", "b")])}),
+                r"'x' .* \('a', 'b'\) \(tuple\) as \['a', 'b'\]",
+                id="tuples as categories",
+            ),
+            pytest.param(
                 pd.DataFrame({dt.date(2024, 1, 1): [1]}), "2024", id="dates as labels"
             ),
         ],
@@ -371,6 +407,46 @@ class TableContract(FormatContract):
 
         with pytest.raises(FormatError, match=r"Special would come back as a plain"):
             write(self.name, Special({"x": [1]}), tmp_path / "f")
+
+    def test_uuids_come_back(self, tmp_path: Path) -> None:
+        ids = [uuid.UUID(int=number) for number in range(3)]
+        frame = pd.DataFrame({"id": [ids[0], None, ids[2]], "gap": [ids[0], np.nan, ids[1]]}, ids)
+
+        written = write(self.name, frame, tmp_path / "f")
+
+        assert_same_frame(frame, read(self.name, tmp_path / "f", pd.DataFrame, written))
+        found = read(self.name, tmp_path / "f", pa.Table, written)
+        assert found["id"].to_pylist() == [ids[0], None, ids[2]]
+        assert read(self.name, tmp_path / "f", pl.DataFrame, written).height == 3
+
+    @pytest.mark.parametrize("make", [uuids, documents, flags, tensors])
+    def test_extension_types_of_arrow_come_back(self, make: Any, tmp_path: Path) -> None:
+        first, second = (pa.table({"x": array}) for array in make())
+
+        written = write(self.name, first, tmp_path / "f")
+
+        assert read(self.name, tmp_path / "f", pa.Table, written).equals(first)
+        assert written.digest != write(self.name, second, tmp_path / "g").digest
+        storage = pa.table({"x": first["x"].chunk(0).storage})
+        assert written.digest != write(self.name, storage, tmp_path / "g").digest
+
+    def test_what_pandas_cannot_take_is_named(self, tmp_path: Path) -> None:
+        tensors = pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.int32(), [2, 1], permutation=[1, 0]),
+            pa.array([[1, 2]], pa.list_(pa.int32(), 2)),
+        )
+        written = write(self.name, pa.table({"x": tensors}), tmp_path / "f")
+
+        with pytest.raises(FormatError, match=r"'x' of type .* cannot be brought to pandas: "):
+            read(self.name, tmp_path / "f", pd.DataFrame, written)
+
+    def test_labels_may_be_tuples(self, tmp_path: Path) -> None:
+        labels = pd.Index([("a", 1), ("b", 2)], tupleize_cols=False)
+        frame = pd.DataFrame([[1, 2]], columns=labels)
+
+        found = self.round_trip(frame, tmp_path / "f")
+
+        assert found.columns.identical(labels)
 
     def test_bins_of_a_large_frame_come_back(self, tmp_path: Path) -> None:
         numbers = pd.Series(np.arange(9 * BLOCK_ROWS) % 100)

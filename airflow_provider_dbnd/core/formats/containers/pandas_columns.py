@@ -48,8 +48,9 @@ def to_arrow(values: Any, name: str) -> tuple[Any, str | None]:
         raise FormatError(f"column {name!r} of dtype {dtype} cannot be stored: {error}") from error
     if isinstance(array, pa.ChunkedArray):
         array = _one_chunk(array)
-    # A reader without pandas does not know pandas' own Arrow extension types (period).
-    array = array.storage if canonical.is_extension(array.type) else array
+    if canonical.is_extension(array.type) and not isinstance(dtype, pd.ArrowDtype):
+        # A reader without pandas does not know pandas' own Arrow extension types (period).
+        array = array.storage
     return array, _checked_tag(dtype, array.type, name)
 
 
@@ -91,9 +92,10 @@ def _tag(dtype: Any, type_: Any) -> str | None:
     import pandas as pd
 
     if dtype == natural_dtype(type_):
-        # What pandas makes of nested Arrow values are arrays, not the lists and dicts there were.
-        nested_objects = pd.api.types.is_object_dtype(dtype) and canonical.is_nested(type_)
-        return _OBJECT if nested_objects else None
+        # What pandas makes of nested Arrow values are arrays, not the lists and dicts there were,
+        # and bytes of UUIDs.
+        others = canonical.is_nested(type_) or canonical.is_extension(type_)
+        return _OBJECT if pd.api.types.is_object_dtype(dtype) and others else None
     if isinstance(dtype, pd.ArrowDtype):
         return _ARROW_BACKED
     if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:

@@ -91,7 +91,13 @@ def frame_from_arrow(loaded: Loaded) -> Any:
     def array(name: str, tag: str | None) -> Any:
         column = loaded.table.column(name)
         filled = name in loaded.filled
-        return columns.to_pandas(column, tag, filled=filled, memory=loaded.memory)
+        try:
+            return columns.to_pandas(column, tag, filled=filled, memory=loaded.memory)
+        except NotImplementedError as error:
+            raise FormatError(
+                f"column {name!r} of type {column.type} cannot be brought to pandas: {error}; "
+                "a pyarrow.Table can hold it"
+            ) from error
 
     index = indexes.to_pandas(
         note.get("index"), array, first=loaded.first_row, rows=loaded.rows, whole=loaded.whole

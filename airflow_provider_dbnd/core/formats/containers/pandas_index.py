@@ -116,7 +116,7 @@ def labels_from_note(note: dict[str, Any]) -> Any:
         start, stop, step = note["range"]
         return pd.RangeIndex(start, stop, step, name=names[0])
     levels = [
-        pd.Index([label(value) for value in values], dtype=dtype)
+        pd.Index([label(value) for value in values], dtype=dtype, tupleize_cols=False)
         for values, dtype in zip(note["labels"], note["dtypes"], strict=True)
     ]
     if note["multi"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from uuid import UUID
 
 from airflow_provider_dbnd.core.formats.same import all_same, same
 from airflow_provider_dbnd.exceptions import FormatError
@@ -19,7 +20,7 @@ def objects_to_arrow(values: Any, name: str) -> tuple[Any, float | None]:
     items = list(values)
     missing = _missing(items)
     try:
-        array = pa.array(items, from_pandas=missing is not None)
+        array = _array(items, from_pandas=missing is not None)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise FormatError(
             f"column {name!r} holds Python objects that are not of one storable type: {error}; "
@@ -51,6 +52,16 @@ def objects_from_arrow(array: Any, *, exact: bool, missing: float | None = None)
     if missing is not None and array.null_count:
         values[array.is_null().to_numpy(zero_copy_only=False)] = missing
     return values
+
+
+def _array(items: list[Any], *, from_pandas: bool) -> Any:
+    import pyarrow as pa
+
+    if UUID not in set(map(type, items)) or not hasattr(pa, "uuid"):
+        return pa.array(items, from_pandas=from_pandas)
+    # pyarrow 23 has the type, but does not infer it.
+    data = [item.bytes if isinstance(item, UUID) else None for item in items]
+    return pa.ExtensionArray.from_storage(pa.uuid(), pa.array(data, pa.binary(16)))
 
 
 def _missing(items: list[Any]) -> float | None:
