@@ -16,6 +16,7 @@ from airflow_provider_dbnd.core.formats.annotations import (
 from airflow_provider_dbnd.core.formats.containers import container_name
 from airflow_provider_dbnd.core.formats.fingerprint import BLOCK_ROWS
 from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat, pandas_version
+from airflow_provider_dbnd.core.formats.panics import panics_refused
 
 
 class CsvFormat(InterchangeFormat):
@@ -80,18 +81,21 @@ def _write_pandas(
     frame.to_csv(path, **(settings | options))
 
 
+@panics_refused()
 def _read_polars(separator: str, path: str, /, **options: Any) -> Any:
     import polars as pl
 
     return pl.read_csv(path, **{"separator": separator, "try_parse_dates": True, **options})
 
 
+@panics_refused()
 def _scan_polars(separator: str, path: str, /, **options: Any) -> Any:
     import polars as pl
 
     return pl.scan_csv(path, **{"separator": separator, "try_parse_dates": True, **options})
 
 
+@panics_refused()
 def _write_polars(
     separator: str, compression: str | None, frame: Any, path: str, /, **options: Any
 ) -> None:

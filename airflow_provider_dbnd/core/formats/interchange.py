@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -23,6 +24,7 @@ from airflow_provider_dbnd.core.formats.containers import (
 )
 from airflow_provider_dbnd.core.formats.conversion import convert, convert_in_memory
 from airflow_provider_dbnd.core.formats.fingerprint import Fingerprint, fingerprint_of
+from airflow_provider_dbnd.core.formats.unwritable import unwritable
 from airflow_provider_dbnd.exceptions import FormatError
 
 LOSSY = "lossy"
@@ -58,17 +60,17 @@ class InterchangeFormat(Format):
             )
         settings = own_options(options)
         lossy = settings.pop(LOSSY, False)
-        name = container_name(type(value)) or ""
-        writer = self.writer(name)
-        native = value
-        if writer is None:
-            name, native = _FALLBACK, self._converted(value)
-            writer = self.writer(name)
-        assert writer is not None
+        attempt = partial(self._write, path=path, settings=settings)
         try:
-            writer(native, path, **settings)
-        except TypeError as error:
-            raise FormatError(f"format {self.name!r} cannot write {path}: {error}") from error
+            attempt(value)
+        except (OSError, MemoryError):
+            raise
+        # Each engine has errors of its own for types it does not take.
+        except Exception as error:
+            if isinstance(error, TypeError) and settings:
+                names = ", ".join(settings)
+                raise FormatError(f"{self.name} cannot write with {names}: {error}") from error
+            raise unwritable(self.name, value, error, attempt) from error
         checksum = file_checksum(path)
         fingerprint = _fingerprint(value)
         digest = fingerprint.digest
@@ -108,8 +110,12 @@ class InterchangeFormat(Format):
                 f"{path} cannot be read as {self.name} into {type_name(type_)}: {error}"
             ) from error
 
-    def _converted(self, value: Any) -> Any:
-        return convert(value, _FALLBACK)
+    def _write(self, value: Any, path: str, settings: Mapping[str, Any]) -> None:
+        writer = self.writer(container_name(type(value)) or "")
+        if writer is None:
+            writer, value = self.writer(_FALLBACK), convert(value, _FALLBACK)
+        assert writer is not None
+        writer(value, path, **settings)
 
     def _check(
         self, expected: Fingerprint, path: str, type_: Any, options: Mapping[str, Any]

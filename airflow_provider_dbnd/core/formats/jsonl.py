@@ -10,6 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from airflow_provider_dbnd.core.formats.interchange import InterchangeFormat, pandas_version
+from airflow_provider_dbnd.core.formats.panics import panics_refused
 
 
 class JsonLinesFormat(InterchangeFormat):
@@ -80,29 +81,34 @@ def _file(path: str, compression: str | None) -> Any:
     return pa.output_stream(path, compression=compression)
 
 
+@panics_refused()
 def _read_polars_lines(path: str, **options: Any) -> Any:
     import polars as pl
 
     return pl.read_ndjson(path, **options)
 
 
+@panics_refused()
 def _read_polars(path: str, **options: Any) -> Any:
     import polars as pl
 
     return pl.read_json(path, **options)
 
 
+@panics_refused()
 def _scan_polars_lines(path: str, **options: Any) -> Any:
     import polars as pl
 
     return pl.scan_ndjson(path, **options)
 
 
+@panics_refused()
 def _write_polars_lines(compression: str | None, frame: Any, path: str) -> None:
     with _file(path, compression) as file:
         frame.write_ndjson(file)
 
 
+@panics_refused()
 def _write_polars(compression: str | None, frame: Any, path: str) -> None:
     with _file(path, compression) as file:
         frame.write_json(file)

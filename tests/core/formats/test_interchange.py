@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,12 @@ import pytest
 from contract import FormatContract, read, verify_like_the_store, write
 
 from airflow_provider_dbnd.core.formats import format_for_output
+from airflow_provider_dbnd.core.formats.panics import panics_refused
 from airflow_provider_dbnd.exceptions import FormatError
+
+UNION = pa.UnionArray.from_dense(
+    pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [pa.array([1]), pa.array(["a"])]
+)
 
 
 def simple() -> pd.DataFrame:
@@ -134,3 +140,42 @@ def test_an_iterator_is_not_written_to_csv(tmp_path: Path) -> None:
 def test_a_column_without_a_name_is_refused_where_it_would_get_one(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="columns '' would come back as Unnamed: 0; declare"):
         write("csv", pl.Series([1, 2]), tmp_path / "f")
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        pytest.param("excel", pd.Series(pd.date_range("2024", periods=2, tz="UTC")), id="zone"),
+        pytest.param("csv", pl.Series([[1], [2]]), id="polars list"),
+        pytest.param("csv", pl.Series([dt.timedelta(1), None]), id="polars duration"),
+        pytest.param("jsonl", pl.Series([object()] * 2, dtype=pl.Object), id="polars object"),
+        pytest.param("jsonl", pl.Series([b"a", b"b"]), id="panic of polars"),
+        pytest.param("records", pl.Series([b"a", b"b"]), id="panic of polars in an array"),
+        pytest.param(
+            "csv", pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int8())), id="map"
+        ),
+        pytest.param("csv", pa.array(["a", "b"], pa.string_view()), id="view"),
+        pytest.param("csv", pa.RunEndEncodedArray.from_arrays([2], ["a"]), id="run-end encoded"),
+        pytest.param("jsonl", UNION, id="union"),
+    ],
+)
+def test_what_the_engine_cannot_write_is_named(name: str, bad: Any, tmp_path: Path) -> None:
+    make = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}
+    table = make[type(bad).__module__.partition(".")[0]]({"good": [1, 2], "bad": bad})
+
+    with pytest.raises(
+        FormatError, match=rf"^{name} cannot hold .*column 'bad'.*, or declare output.parquet$"
+    ):
+        write(name, table, tmp_path / "f.xlsx")
+
+
+def test_what_is_wrong_with_no_single_column_names_none(tmp_path: Path) -> None:
+    frame = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)]))
+
+    with pytest.raises(FormatError, match=r"^excel cannot hold this pandas.DataFrame: .*MultiInd"):
+        write("excel", frame, tmp_path / "f.xlsx")
+
+
+def test_an_interrupt_is_no_panic() -> None:
+    with pytest.raises(KeyboardInterrupt), panics_refused():
+        raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from airflow_provider_dbnd.core.formats.containers.arrow_table import streamed
 from airflow_provider_dbnd.core.formats.frames import Container, Loaded, Outgoing, Stored
+from airflow_provider_dbnd.core.formats.panics import panics_refused
 from airflow_provider_dbnd.exceptions import FormatError
 
 ENGINE = "polars"
@@ -87,6 +88,7 @@ class PolarsLazyFrame(PolarsFrame):
         return _from_arrow(loaded).lazy()
 
 
+@panics_refused()
 def _to_arrow(frame: Any) -> Any:
     import polars as pl
     import pyarrow as pa
@@ -106,6 +108,7 @@ def _from_arrow(loaded: Loaded) -> Any:
     return _frame(table)
 
 
+@panics_refused()
 def _frame(table: Any) -> Any:
     import polars as pl
 
@@ -134,8 +137,9 @@ def _without_negative_codes(column: Any) -> Any:
 
 
 def _batches(lazy: Any, schema: Any) -> Iterator[Any]:
-    for frame in lazy.collect_batches(maintain_order=True):
-        yield from _to_arrow(frame).cast(schema).to_batches()
+    with panics_refused():
+        for frame in lazy.collect_batches(maintain_order=True):
+            yield from _to_arrow(frame).cast(schema).to_batches()
 
 
 def _extras(frame: Any, table: Any) -> dict[str, Any]:
