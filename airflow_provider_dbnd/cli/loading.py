@@ -24,6 +24,11 @@ Runnable: TypeAlias = "Pipeline[..., object] | Task[..., object]"
 def load_module(target: str) -> ModuleType:
     """Import a file by path, or a module by its dotted name."""
     if not target.endswith(".py") and os.sep not in target:
+        if not all(target.split(".")):
+            raise ConfigurationError(
+                f"{target!r} names no file and no module: expected FILE.py[:NAME] or "
+                "package.module[:NAME]."
+            )
         sys.path.insert(0, os.getcwd())
         with _import_errors(target):
             return importlib.import_module(target)

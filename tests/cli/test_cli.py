@@ -249,6 +249,25 @@ def test_list_names_broken_files_and_goes_on(folder: Path) -> None:
             "ConfigurationError: --date takes a day or a time such as 2026-01-31 or "
             "2026-01-31T06:00, got 'today'.",
         ),
+        *(
+            (
+                (command, target),
+                f"ConfigurationError: {target.removesuffix(':x')!r} names no file and no module: "
+                "expected FILE.py[:NAME] or package.module[:NAME].",
+            )
+            for command, target in (("run", ""), ("run", ":x"), ("why", ""), ("show", ".."))
+        ),
+        *(
+            (
+                arguments,
+                "ParameterError: A pipeline, run, task, output or tag needs a name of one character "
+                "at least, got ''.",
+            )
+            for arguments in (
+                ("replay", "split", "a", ""),
+                ("replay", "", "a", "count"),
+            )
+        ),
         (
             ("run", "empty.py"),
             "ConfigurationError: empty.py has no function decorated with @pipeline or @task of "

@@ -145,6 +145,7 @@ def test_an_empty_store_has_no_runs(
             "daily/count has no tag 'prod'; there are n",
         ),
         (("artifacts", "tag", "daily/double[0]", "prod"), "a tag is on a whole output, not on"),
+        (("artifacts", "tag", "daily/count", ""), "or tag needs a name of one character at least"),
         (("artifacts", "untag", "daily/count@d1", "p"), "this takes no version, leave @d1 out."),
         (
             ("artifacts", "get", "daily/make", "x.nope"),

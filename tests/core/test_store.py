@@ -380,5 +380,5 @@ def test_long_names_are_cut_and_stay_apart() -> None:
 
 
 def test_empty_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="empty part"):
+    with pytest.raises(ValueError, match="needs a name"):
         key("a", "")

@@ -50,6 +50,7 @@ from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
     ConfigurationError,
+    ParameterError,
 )
 
 log = logging.getLogger(__name__)
@@ -572,7 +573,9 @@ def _local_name(uri: str, into: str) -> str:
 
 def _escape(part: str) -> str:
     if not part:
-        raise ValueError("a key cannot have an empty part")
+        raise ParameterError(
+            "A pipeline, run, task, output or tag needs a name of one character at least, got ''."
+        )
     escaped = _PLAIN.sub(_hex, part)
     if escaped.startswith("."):
         # Hidden names and '..' are never made of users' names.
