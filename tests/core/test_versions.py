@@ -120,7 +120,15 @@ def describe(piece: DataFrame) -> DataFrame:
 
 @task
 def settings() -> dict[str, Any]:
-    return {"frame": DataFrame({"x": [1, 2]}), "name": "a.csv", "n": 3}
+    return {
+        "frame": DataFrame({"x": [1, 2]}),
+        "name": "a.csv",
+        "n": 3,
+        "eu/de": DataFrame({"x": [3]}),
+        "a]b": 1,
+        "c@d": 2,
+        "7": 7,
+    }
 
 
 @task(result=output.pickle)
@@ -324,6 +332,12 @@ def test_parts_of_a_value_are_named_in_brackets(project: Project) -> None:
 
     assert load("shapes/pieces/result[1]")["x"].tolist() == [1]
     assert load("shapes/settings/result[n]") == 3
+    assert load("shapes/settings/result[eu/de]")["x"].tolist() == [3]
+    assert [load(f"shapes/settings/result[{each}]") for each in ('"a]b"', "c@d", '"7"')] == [
+        1,
+        2,
+        7,
+    ]
     assert load("shapes/split/result_1[x]").tolist() == [0, 1]
     assert isinstance(whole["frame"], pl.DataFrame)
     assert (whole["name"], whole["n"]) == ("a.csv", 3)
@@ -930,6 +944,19 @@ def test_a_damaged_tag_is_an_error_that_names_it(days: Project) -> None:
         ("p/t[o]", Address(pipeline="p", task="t", output="o"), Selector()),
         ("p/t[3][o]", Address(pipeline="p", task="t", index=3, output="o"), Selector()),
         ("p/t/o[2][k]", Address(pipeline="p", task="t", output="o", path=(2, "k")), Selector()),
+        ("p/t/o[eu/de]", Address(pipeline="p", task="t", output="o", path=("eu/de",)), Selector()),
+        (
+            "p/t[o][a@b]@r",
+            Address(pipeline="p", task="t", output="o", path=("a@b",)),
+            Selector(run="r"),
+        ),
+        ('p/t/o["a]b"]', Address(pipeline="p", task="t", output="o", path=("a]b",)), Selector()),
+        (
+            r'p/t/o["/@[\""][""]["7"]@r["]',
+            Address(pipeline="p", task="t", output="o", path=('/@["', "", "7")),
+            Selector(run='r["]'),
+        ),
+        ('p/t["3"]', Address(pipeline="p", task="t", output="3"), Selector()),
         (
             "p/t@manual__2026-01-01T10:00:00+00:00",
             Address(pipeline="p", task="t"),
@@ -946,11 +973,37 @@ def test_an_address_is_read(text: str, address: Address, selector: Selector) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "/t", "p//o", "p/t[", "p/t]", "p[1]/t", "p/t[o]/o", "p/t@tag:", "p/t@a@b", "p/t[]"]
+    "text",
+    [
+        "",
+        "/t",
+        "p//o",
+        "p/t[",
+        "p/t]",
+        "p[1]/t",
+        "p/t[o]/o",
+        "p/t@tag:",
+        "p/t@a@b",
+        "p/t[]",
+        'p/t/o["a]',
+        "p/t/o/x",
+        r'p/t/o["\x"]',
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ParameterError):
         parse(text)
+
+
+def test_a_part_that_needs_quotes_is_told_so() -> None:
+    with pytest.raises(ParameterError) as error:
+        parse("p/t/result[a]b]")
+
+    assert str(error.value) == (
+        "'p/t/result[a]b]' is not the name of an output: expected PIPELINE/TASK/OUTPUT[@VERSION], "
+        "such as drift/prepare/result_1@tag:prod. A part with brackets or quotes in it is quoted: "
+        'result_1["a]b"].'
+    )
 
 
 def test_a_day_that_only_newer_pythons_read_is_a_plain_partition() -> None:

@@ -2,11 +2,13 @@
 
 Everything after the pipeline may be left out: no index means all instances of a mapped task, no
 output all outputs of the task, no version the newest. ``TASK[OUTPUT]`` is ``TASK/OUTPUT``.
+A part that holds brackets, or digits that are no index, is quoted as in JSON: ``OUTPUT["7"]``.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,8 +22,12 @@ Moment: TypeAlias = "str | dt.date | dt.datetime"
 #: What may stand before ``:`` in a version; a run needs no word.
 _WORDS = ("run", "as_of", "partition", "tag")
 _LATEST = "latest"
-_SEGMENT = re.compile(r"(?P<name>[^/\[\]]+)(?P<parts>(?:\[[^\[\]]+\])*)")
-_PART = re.compile(r"\[([^\[\]]+)\]")
+_PART = re.compile(r'\[("(?:[^"\\]|\\.)*"|[^\[\]"][^\[\]]*)\]')
+_SEGMENT = re.compile(rf"([^/@\[\]]+)((?:{_PART.pattern})*)")
+_WHOLE = re.compile(
+    rf"(?P<names>{_SEGMENT.pattern}(?:/{_SEGMENT.pattern}){{0,2}})(?:@(?P<version>.*))?", re.DOTALL
+)
+_PLAIN = re.compile(r'[^\[\]"][^\[\]]*')
 _DAY = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]|$)")
 _FORM = "expected PIPELINE/TASK/OUTPUT[@VERSION], such as drift/prepare/result_1@tag:prod"
 
@@ -62,7 +68,7 @@ class Address:
 
     def __str__(self) -> str:
         index = "" if self.index is None else f"[{self.index}]"
-        parts = "".join(f"[{part}]" for part in self.path)
+        parts = "".join(f"[{_written(part)}]" for part in self.path)
         task = self.task and f"{self.task}{index}"
         return "/".join(name for name in (self.pipeline, task, self.output) if name) + parts
 
@@ -74,17 +80,18 @@ def parse(text: str) -> tuple[Address, Selector]:
     >>> str(address), address.index, selector.tag
     ('drift/prepare[3]/result_1', 3, 'prod')
     """
-    names, _, version = text.partition("@")
-    segments = names.split("/")
-    matches = [_SEGMENT.fullmatch(segment) for segment in segments]
-    found = [(match["name"], _PART.findall(match["parts"])) for match in matches if match]
-    if len(found) != len(segments) or len(found) > 3 or found[0][1]:
-        raise ParameterError(f"{text!r} is not the name of an output: {_FORM}.")
+    whole = _WHOLE.fullmatch(text)
+    found: list[tuple[str, list[Any]]] = [
+        (segment[1], [_read(part, text) for part in _PART.findall(segment[2])])
+        for segment in (_SEGMENT.finditer(whole["names"]) if whole else ())
+    ]
+    if whole is None or found[0][1]:
+        raise _no_name(text)
     task, task_parts = found[1] if len(found) > 1 else (None, [])
     output, path = found[2] if len(found) > 2 else (None, [])
-    index = int(task_parts.pop(0)) if task_parts and task_parts[0].isdecimal() else None
+    index = task_parts.pop(0) if task_parts and isinstance(task_parts[0], int) else None
     if task_parts and output is None:
-        output, *path = task_parts
+        output, path = str(task_parts[0]), task_parts[1:]
     elif task_parts:
         raise ParameterError(f"{text!r} names two outputs, {task_parts[0]!r} and {output!r}.")
     address = Address(
@@ -92,9 +99,31 @@ def parse(text: str) -> tuple[Address, Selector]:
         task=task,
         index=index,
         output=output,
-        path=tuple(int(part) if part.isdecimal() else part for part in path),
+        path=tuple(path),
     )
-    return address, _version(version, text)
+    return address, _version(whole["version"] or "", text)
+
+
+def _read(part: str, text: str) -> int | str:
+    if not part.startswith('"'):
+        return int(part) if part.isdecimal() else part
+    try:
+        return str(json.loads(part))
+    except ValueError as exc:
+        raise _no_name(text) from exc
+
+
+def _written(part: int | str) -> str:
+    if isinstance(part, int) or (_PLAIN.fullmatch(part) and not part.isdecimal()):
+        return str(part)
+    return json.dumps(part, ensure_ascii=False)
+
+
+def _no_name(text: str) -> ParameterError:
+    hint = (
+        ' A part with brackets or quotes in it is quoted: result_1["a]b"].' if "[" in text else ""
+    )
+    return ParameterError(f"{text!r} is not the name of an output: {_FORM}.{hint}")
 
 
 def selector(
