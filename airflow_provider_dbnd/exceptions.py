@@ -3,6 +3,7 @@
     DbndError
     |- ParameterError(ValueError)             a value is missing, unknown or does not fit its type
     |- SignatureError(TypeError)              a function's signature cannot be used as a task or pipeline
+    |- ResultError(TypeError)                 what a function returned is not what its annotation says
     |- GraphError(ValueError)                 tasks are wired in a way that cannot work
     |- ConfigurationError(ValueError)         dbnd.toml, an environment or a setting is wrong
     |- FormatNotFoundError(LookupError)       no format for this type or extension
@@ -33,6 +34,10 @@ class ParameterError(DbndError, ValueError):
 
 class SignatureError(DbndError, TypeError):
     """A function's signature cannot be used as a task or a pipeline."""
+
+
+class ResultError(DbndError, TypeError):
+    """What a task's function returned is not what its annotation says."""
 
 
 class GraphError(DbndError, ValueError):

@@ -27,6 +27,7 @@ _UNITS = {
 }
 _NONE_WORDS = frozenset(("none", "null"))
 _SEQUENCES = (list, tuple, set, frozenset)
+_SHOWN_ERRORS = 3
 _DAY = len("2000-01-01")
 
 
@@ -156,10 +157,15 @@ def convert(value: Any, annotation: Any, declaration: Parameter) -> Any:
     Text is read the way a person writes it on a command line: ``2d``, ``a,b``, ``{"k": 1}``.
     """
     constraints = tuple(sorted(declaration.constraints().items()))
-    converted = _validator(_Key(annotation, constraints))(_read(value, annotation))
+    converted = _validator(AnnotationKey(annotation, constraints))(_read(value, annotation))
     if declaration.choices is not None and converted not in declaration.choices:
         raise ValueError(f"It must be one of {', '.join(map(repr, declaration.choices))}")
     return converted
+
+
+def validate(value: Any, annotation: Any) -> None:
+    """Raise ValueError where pydantic takes *value* for no *annotation*; text is not read for more."""
+    _validator(AnnotationKey(annotation))(value)
 
 
 def _read(value: Any, annotation: Any) -> Any:
@@ -250,25 +256,25 @@ def _duration(text: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Key:
+class AnnotationKey:
     """Caches by the identity of an annotation: not every annotation is hashable."""
 
     annotation: Any
-    constraints: tuple[tuple[str, Any], ...]
+    constraints: tuple[tuple[str, Any], ...] = ()
 
     def __hash__(self) -> int:
         return hash((id(self.annotation), self.constraints))
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, _Key)
+            isinstance(other, AnnotationKey)
             and self.annotation is other.annotation
             and self.constraints == other.constraints
         )
 
 
 @lru_cache(maxsize=1024)
-def _validator(key: _Key) -> Callable[[Any], Any]:
+def _validator(key: AnnotationKey) -> Callable[[Any], Any]:
     annotation = key.annotation
     if annotation in (Any, object) and not key.constraints:
         return lambda value: value
@@ -310,7 +316,10 @@ def _instance(value: Any, class_: Any, annotation: Any) -> Any:
 def _summary(exc: Any) -> str:
     """One line for people out of pydantic's report, without echoing the value."""
     lines = []
-    for error in exc.errors(include_url=False, include_input=False, include_context=False):
+    errors = exc.errors(include_url=False, include_input=False, include_context=False)
+    for error in errors[:_SHOWN_ERRORS]:
         where = ".".join(str(part) for part in error["loc"])
         lines.append(f"{where}: {error['msg']}" if where else error["msg"])
+    if len(errors) > _SHOWN_ERRORS:
+        lines.append(f"and {len(errors) - _SHOWN_ERRORS} more")
     return "; ".join(lines)

@@ -48,6 +48,7 @@ from airflow_provider_dbnd.core.resolution import (
     missing,
     resolve,
 )
+from airflow_provider_dbnd.core.results import check_result
 from airflow_provider_dbnd.core.scratch import scratch_folder
 from airflow_provider_dbnd.core.signature import Input, OutputSlot
 from airflow_provider_dbnd.core.spark.session import session
@@ -277,6 +278,7 @@ class _Run:
             elements=self.spec.elements,
         )
         values, outputs = self.definition.signature.split(result), dict[str, Any]()
+        self._check(values)
         for slot in self.definition.signature.outputs:
             try:
                 outputs[slot.name] = self._store_output(encoder, slot, values[slot.name])
@@ -284,6 +286,15 @@ class _Run:
                 where = f"output {slot.name!r} of task {identity.task_id!r}"
                 raise type(exc)(f"{where}: {exc}") from exc
         return outputs
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        """Look at all outputs before the first of them is stored or published."""
+        for slot in self.definition.signature.outputs:
+            value = values[slot.name]
+            waits = self.definition.kind == "sensor" and (value is None or value is False)
+            if not waits:
+                where = f"output {slot.name!r} of task {self.spec.identity.task_id!r}"
+                check_result(value, slot.annotation, where)
 
     def _store_output(self, encoder: Encoder, slot: OutputSlot, value: Any) -> Any:
         path = slot.declaration.path

@@ -106,8 +106,10 @@ class Encoder:
                 draft = format_.draft(value, options=declaration.save_options)
                 written, uri = self._send(draft, staged, name, ending)
             else:
+                # JSON that is plain comes back as it is, whatever reads it: small values are the same.
+                type_ = Any if format_.name == "json" and is_plain(value) else annotation
                 written = format_.write(
-                    value, staged, options=declaration.save_options, type_=annotation
+                    value, staged, options=declaration.save_options, type_=type_
                 )
                 uri = None
             size = os.path.getsize(staged)

@@ -19,6 +19,8 @@ from airflow_provider_dbnd.core.formats.base import (
 from airflow_provider_dbnd.core.formats.same import same
 from airflow_provider_dbnd.exceptions import FormatError
 
+_REPORT_LINES = 3
+
 
 class JsonFormat(Format):
     """Writes what reading by the annotation, or else by the value's own type, gives back equal."""
@@ -101,7 +103,12 @@ def _from_json(data: bytes, type_: Any) -> Any:
     try:
         return pydantic.TypeAdapter(type_).validate_json(data)
     except (pydantic.ValidationError, pydantic.errors.PydanticUserError) as error:
-        raise FormatError(f"the JSON does not fit {type_name(type_)}: {error}") from error
+        raise FormatError(f"the JSON does not fit {type_name(type_)}: {_brief(error)}") from error
+
+
+def _brief(error: Exception) -> str:
+    """Return the head of pydantic's report, which has three lines for each value that is wrong."""
+    return "; ".join(line.strip() for line in str(error).splitlines()[:_REPORT_LINES])
 
 
 def _ordered(value: Any) -> Any:
