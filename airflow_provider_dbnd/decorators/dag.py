@@ -110,7 +110,7 @@ class DagBuilder:
             name: _for_operator(definition, name, value) for name, value in call.arguments.items()
         }
         made = (
-            _expanded(decorator, arguments, marked(definition, call.mapped))
+            _expanded(decorator, arguments, _elements(marked(definition, call.mapped)))
             if call.mapped is not None
             else decorator(**arguments)
         )
@@ -232,6 +232,16 @@ def _for_operator(definition: Definition, name: str, value: Any) -> Any:
     ):
         return MASK
     return _references(value)
+
+
+def _elements(mapped: Any) -> Any:
+    """Return what is mapped over with references to the parameters among its elements."""
+    if isinstance(mapped, dict):
+        return {
+            name: v if isinstance(v, BuildParameter) else _references(v)
+            for name, v in mapped.items()
+        }
+    return mapped if isinstance(mapped, BuildParameter) else _references(mapped)
 
 
 def _references(value: Any) -> Any:

@@ -18,10 +18,7 @@ from airflow_provider_dbnd.core.standin import BuildParameter
 def marked(definition: Definition, mapped: Any) -> Any:
     """Return what Airflow maps over for ``Call.mapped``."""
     if isinstance(mapped, Mapping):
-        return {
-            name: _marked_list(value) if _is_hidden(definition, name) else value
-            for name, value in mapped.items()
-        }
+        return {name: _marked_list(definition, name, value) for name, value in mapped.items()}
     if not isinstance(mapped, list | tuple):
         return mapped
     return [_marked_row(definition, index, row) for index, row in enumerate(mapped)]
@@ -29,24 +26,27 @@ def marked(definition: Definition, mapped: Any) -> Any:
 
 def unmarked(definition: Definition, mapped: Any, name: str, given: Any) -> Any:
     """Return the value of argument *name*: *given*, or what it is the mark of."""
-    if mapped is None or not _is_hidden(definition, name) or not isinstance(given, str):
+    if mapped is None or not isinstance(given, str):
         return given
     values = _elements(mapped.get(name)) if isinstance(mapped, Mapping) else _column(mapped, name)
-    return {_mark(index): value for index, value in enumerate(values)}.get(given, given)
+    marks = {_mark(i): each for i, each in enumerate(values) if _is_marked(definition, name, each)}
+    return marks.get(given, given)
 
 
-def _marked_list(value: Any) -> Any:
-    elements = _elements(value)
-    if not elements:
+def _marked_list(definition: Definition, name: str, value: Any) -> Any:
+    if not isinstance(value, list | tuple | Mapping):
         return value
-    return [_mark(i) if _is_literal(each) else each for i, each in enumerate(elements)]
+    elements = _elements(value)
+    if not any(_is_marked(definition, name, each) for each in elements):
+        return value
+    return [_mark(i) if _is_marked(definition, name, e) else e for i, e in enumerate(elements)]
 
 
 def _marked_row(definition: Definition, index: int, row: Any) -> Any:
     if not isinstance(row, Mapping):
         return row
     return {
-        name: _mark(index) if _is_hidden(definition, name) and _is_literal(value) else value
+        name: _mark(index) if _is_marked(definition, name, value) else value
         for name, value in row.items()
     }
 
@@ -66,9 +66,10 @@ def _mark(index: int) -> str:
     return f"{MASK}[{index}]"
 
 
-def _is_hidden(definition: Definition, name: str) -> bool:
-    return definition.signature.inputs[name].declaration.hidden
-
-
-def _is_literal(value: Any) -> bool:
-    return not any(isinstance(leaf, Handle | BuildParameter) for leaf in walk(value))
+def _is_marked(definition: Definition, name: str, value: Any) -> bool:
+    """Tell whether Airflow is given a mark: of what is hidden, and is not the result of a task."""
+    leaves = list(walk(value))
+    if any(isinstance(leaf, Handle) for leaf in leaves):
+        return False
+    hidden = definition.signature.inputs[name].declaration.hidden
+    return hidden or any(isinstance(leaf, BuildParameter) and leaf.hidden for leaf in leaves)

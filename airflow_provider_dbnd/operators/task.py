@@ -137,10 +137,10 @@ class DbndOperatorMixin:
         """Return the arguments of this call: rendered, and pipeline parameters with their source."""
         definition, mapped = self.binding.definition, self.binding.mapped
         inputs = definition.signature.inputs
-        given = {
-            name: unmarked(definition, mapped, name, value)
-            for name, value in self.op_kwargs.items()
-        }
+        given: dict[str, Any] = {}
+        for name, value in self.op_kwargs.items():
+            argument = unmarked(definition, mapped, name, value)
+            given[name] = self._resolved(argument, argument, context)
         for name, argument in self.binding.arguments.items():
             if isinstance(argument, BuildParameter):
                 value = parameter_value(argument, context)
@@ -153,11 +153,16 @@ class DbndOperatorMixin:
                 given[name] = Value(value=given[name], source=source, base="")
             elif name in given and inputs[name].declaration.hidden and not _holds_hidden(argument):
                 given[name] = self.render_template(argument, context)  # type: ignore[attr-defined]
-            elif _holds_hidden(argument):
-                whole = _unmasked(argument, given[name], context)
-                base = self.binding.dag.settings.base
-                given[name] = Value(value=whole, source="call", base=base, hidden=True)
+            else:
+                given[name] = self._resolved(argument, given[name], context)
         return given
+
+    def _resolved(self, argument: Any, rendered: Any, context: Mapping[str, Any]) -> Any:
+        """Return a rendered list or dict with the hidden parameters in it, if there are some."""
+        if not _holds_hidden(argument):
+            return rendered
+        whole = _unmasked(argument, rendered, context)
+        return Value(value=whole, source="call", base=self.binding.dag.settings.base, hidden=True)
 
     def _show(self, task_id: str, arguments: Mapping[str, Value]) -> None:
         """Leave the resolved parameters for the rendered fields of the UI, which are plain JSON."""

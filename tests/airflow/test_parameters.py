@@ -527,6 +527,39 @@ dag = q_log.as_dag()
         assert "athan" not in redact(f"log line with {said}")
 
 
+def test_parameters_among_what_a_task_is_mapped_over_have_their_values(
+    run: Any, capfd: Any
+) -> None:
+    left = run(
+        """
+@task
+def plain(n: int, day: dt.date = dt.date(2020, 1, 1)) -> str:
+    return f"{n} {day}"
+
+@task
+def login(token: Annotated[str, parameter(hidden=True)]) -> int:
+    return len(token)
+
+@pipeline
+def q_elements(
+    n: int = 1,
+    day: dt.date = dt.date(2021, 2, 3),
+    token: Annotated[str, parameter(hidden=True)] = "basilisk-99",
+):
+    plain.expand(n=[n, 7])
+    plain.override(task_id="rows").expand_kwargs([{"n": n, "day": day}, {"n": 5}])
+    login.expand(token=[token, "x"])
+dag = q_elements.as_dag()
+""".replace("@task", "import datetime as dt\n@task", 1),
+        n=4,
+    )
+
+    assert [left.xcom("plain", map_index=i) for i in (0, 1)] == ["4 2020-01-01", "7 2020-01-01"]
+    assert [left.xcom("rows", map_index=i) for i in (0, 1)] == ["4 2021-02-03", "5 2020-01-01"]
+    assert [left.xcom("login", map_index=i) for i in (0, 1)] == [11, 1]
+    assert "basilisk-99" not in left.all_text() + capfd.readouterr().out
+
+
 def test_hidden_values_a_task_is_mapped_over_are_not_kept_by_airflow(
     run: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
