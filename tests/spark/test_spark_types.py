@@ -216,6 +216,12 @@ REFUSED = [
         id="category",
     ),
     pytest.param(
+        pd.DataFrame({"x": pd.cut([1, 9], [0, 5, 10])}),
+        r"column 'x' of type dictionary<.*> would lose its categories and their order in Spark; ",
+        [((0, 5),), ((5, 10),)],
+        id="bins",
+    ),
+    pytest.param(
         pd.DataFrame({"x": pd.DatetimeIndex(["2024-07-01"]).tz_localize("Europe/Berlin")}),
         r"column 'x' .* would lose its time zone Europe/Berlin in Spark; convert it to UTC, or",
         [(dt.datetime.fromtimestamp(1719784800),)],

@@ -261,6 +261,9 @@ def _read_blocks(
     def converted(column: Any, field: Any) -> Any:
         import pyarrow as pa
 
+        if pa.types.is_dictionary(column.type) and pa.types.is_struct(column.type.value_type):
+            # Arrow casts those of plain values only.
+            column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks])
         try:
             return column.cast(field.type, safe=losses[field.name] is not None)
         except pa.ArrowInvalid as error:
