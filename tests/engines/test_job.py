@@ -357,7 +357,7 @@ class TestTheEndOfATask:
             ("sys.exit(0)", "SystemExit", "0"),
             ("sys.exit('bye')", "SystemExit", "bye"),
             ("raise KeyboardInterrupt", "KeyboardInterrupt", ""),
-            ("return open", "FormatNotFoundError", None),
+            ("return open", "ResultError", None),
         ],
     )
     def test_by_an_error_is_a_failure_with_a_manifest(
