@@ -198,7 +198,8 @@ def _check_fixed_lists(batch: Any) -> None:
     if int(pa.__version__.partition(".")[0]) >= 26:
         return
     for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_fixed_size_list(field.type) and column.null_count:
+        type_ = field.type.storage_type if canonical.is_extension(field.type) else field.type
+        if pa.types.is_fixed_size_list(type_) and column.null_count:
             raise FormatError(
                 f"parquet cannot hold the nulls of column {field.name!r}, of type {field.type}, with "
                 f"pyarrow {pa.__version__}; install pyarrow 26, or declare output.arrow"

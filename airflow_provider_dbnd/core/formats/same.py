@@ -72,8 +72,11 @@ def _same_decimals(left: Decimal, right: Decimal) -> bool:
 
 
 def _same_times(left: Any, right: Any) -> bool:
-    clocks = left.replace(tzinfo=None) == right.replace(tzinfo=None) and left.fold == right.fold
-    return bool(clocks) and _zone(left) == _zone(right)
+    if left.replace(tzinfo=None) != right.replace(tzinfo=None) or _zone(left) != _zone(right):
+        return False
+    offset = left.utcoffset()
+    # pytz, in older versions of pyarrow, says by the offset what fold says.
+    return bool(offset == right.utcoffset() and (offset is not None or left.fold == right.fold))
 
 
 def _zone(time: Any) -> Any:

@@ -24,10 +24,12 @@ class TestParquet(TableContract):
 
 @pytest.mark.skipif(not OLD_PYARROW, reason="pyarrow reads it")
 def test_what_pyarrow_would_write_but_not_read_is_refused(tmp_path: Path) -> None:
-    table = pa.table({"x": pa.array([[1, 2], None], pa.list_(pa.int8(), 2))})
+    lists = pa.array([[1, 2], None], pa.list_(pa.int8(), 2))
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int8(), [2]), lists)
 
-    with pytest.raises(FormatError, match=r"nulls of column 'x'.*declare output.arrow"):
-        write("parquet", table, tmp_path / "f")
+    for column in (lists, tensors):
+        with pytest.raises(FormatError, match=r"nulls of column 'x'.*declare output.arrow"):
+            write("parquet", pa.table({"x": column}), tmp_path / "f")
 
 
 def test_files_of_others_are_read(tmp_path: Path) -> None:
