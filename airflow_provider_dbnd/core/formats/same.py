@@ -72,9 +72,13 @@ def _same_decimals(left: Decimal, right: Decimal) -> bool:
 
 
 def _same_times(left: Any, right: Any) -> bool:
-    if left.replace(tzinfo=None) != right.replace(tzinfo=None) or _zone(left) != _zone(right):
-        return False
     offset = left.utcoffset()
+    # A text has no more of a zone than its offset at that time.
+    if left.replace(tzinfo=None) != right.replace(tzinfo=None) or _zone(right) not in (
+        _zone(left),
+        offset,
+    ):
+        return False
     # pytz, in older versions of pyarrow, says by the offset what fold says.
     return bool(offset == right.utcoffset() and (offset is not None or left.fold == right.fold))
 

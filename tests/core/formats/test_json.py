@@ -117,13 +117,21 @@ def test_what_would_change_without_an_annotation_is_refused(value: Any, tmp_path
     [
         pytest.param(Slots(True), Slots, id="bool in a dataclass with slots"),
         pytest.param(Open(level=Grade.LOW), Open, id="enum in an extra field"),
-        pytest.param(AT.astimezone(zoneinfo.ZoneInfo("Europe/Berlin")), dt.datetime, id="zone"),
         pytest.param({True}, set[int], id="bool in a set"),
     ],
 )
 def test_what_would_come_back_only_equal_is_refused(value: Any, type_: Any, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="would not come back equal from JSON"):
         write("json", value, tmp_path / "f", type_)
+
+
+def test_of_a_time_zone_the_offset_comes_back(tmp_path: Path) -> None:
+    value = AT.astimezone(zoneinfo.ZoneInfo("Europe/Berlin"))
+    written = write("json", value, tmp_path / "f", dt.datetime)
+
+    found = read("json", tmp_path / "f", dt.datetime, written)
+
+    assert (found, found.utcoffset()) == (value, value.utcoffset())
 
 
 def test_sets_have_one_digest_in_all_processes(tmp_path: Path) -> None:
