@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import Param
-from airflow.sdk.exceptions import ParamValidationError
+
+# Airflow 3.1 has it in airflow.exceptions, later ones in airflow.sdk.exceptions.
+from airflow.sdk.definitions.param import ParamValidationError
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.conversion import accepts_none, is_union, without_none

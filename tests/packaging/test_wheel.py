@@ -150,7 +150,7 @@ def test_airflow_lists_provider_configuration_plugin_and_command(newest: Environ
     assert "airflow-provider-dbnd" in newest.run("airflow", "providers", "list")
     assert "[dbnd]" in newest.run("airflow", "config", "list", "--section", "dbnd")
     assert "airflow_provider_dbnd.plugins.dbnd" in newest.run("airflow", "plugins")
-    assert "run, list, show, check, test-task" in newest.run("airflow", "dbnd", "--help")
+    assert "run, resume, replay, why, list, show, check" in newest.run("airflow", "dbnd", "--help")
     assert "Run a pipeline or a task here" in newest.run("airflow", "dbnd", "run", "--help")
 
 
