@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Param
 
 # Airflow 3.1 has it in airflow.exceptions, later ones in airflow.sdk.exceptions.
-from airflow.sdk.definitions.param import ParamValidationError
+from airflow.sdk.definitions.param import ParamValidationError  # type: ignore[attr-defined]
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.conversion import accepts_none, is_union, without_none

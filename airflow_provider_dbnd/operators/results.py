@@ -36,7 +36,8 @@ _TEXT = re.compile(
 )
 
 
-@attrs.define(eq=False)
+# Airflow 3.1 keeps the ``repr`` of arguments in the database: Airflow's own is the same on each parse.
+@attrs.define(eq=False, repr=False)
 class TaskResult(Handle, PlainXComArg):
     """The result of one of our tasks, as Airflow's XComArg."""
 

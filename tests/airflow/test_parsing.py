@@ -13,23 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "dags_examples"
 
-SERIALIZE = """
-import json, sys
-from airflow_provider_dbnd.cli.dags import parse
-try:
-    from airflow.serialization.serialized_objects import DagSerialization as Serialized
-except ImportError:
-    from airflow.serialization.serialized_objects import SerializedDAG as Serialized
-bag = parse(sys.argv[1])
-assert not bag.import_errors, bag.import_errors
-# Airflow compares sorted keys: the order of a DAG's own attributes follows the hash seed.
-print(json.dumps([Serialized.to_dict(d) for _, d in sorted(bag.dags.items())], sort_keys=True))
-"""
+SERIALIZE = ROOT / "tests/serialize_dags.py"
 
 
 def serialized(path: Path, seed: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", SERIALIZE, str(path)],
+        [sys.executable, str(SERIALIZE), str(path)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONHASHSEED": seed},

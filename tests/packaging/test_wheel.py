@@ -179,6 +179,20 @@ def test_the_same_pipeline_makes_the_same_data_on_the_oldest_airflow(floor: Envi
     assert made.name.partition("-")[0] == digest_of_the_frame(4)
 
 
+@pytest.mark.parametrize("airflow", ["newest", "floor"])
+def test_a_dag_serializes_to_the_same_bytes_on_every_airflow(
+    airflow: str, request: pytest.FixtureRequest
+) -> None:
+    environment: Environment = request.getfixturevalue(airflow)
+    words = ("python", str(ROOT / "tests/serialize_dags.py"), str(environment.home / "dags"))
+
+    # Each run has a hash seed and addresses of its own.
+    first, second = (environment.run(*words).splitlines()[-1] for _ in range(2))
+
+    assert "newcomer" in first
+    assert first == second
+
+
 def test_the_connection_type_is_known(newest: Environment) -> None:
     out = newest.run(
         "python",
