@@ -229,6 +229,17 @@ def test_what_is_too_small_for_parts_is_left_to_a_plain_upload(
     pd.testing.assert_frame_equal(load(store, artifact, tmp_path), small)
 
 
+def test_a_large_file_may_be_the_first_that_a_store_is_asked_for(
+    store: ArtifactStore, client: Any, tmp_path: Path
+) -> None:
+    local = tmp_path / "f"
+    local.write_bytes(b"x" * 9 * MB)
+
+    uri = store.publish(str(local), f"s3://{BUCKET}/published.bin")
+
+    assert store.get_bytes(uri) == local.read_bytes()
+
+
 def test_a_frame_in_pieces_is_stored_as_well(
     store: ArtifactStore, frame: pd.DataFrame, tmp_path: Path
 ) -> None:

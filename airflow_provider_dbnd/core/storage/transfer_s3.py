@@ -44,6 +44,7 @@ async def upload(
     """
     bucket, key, _ = fs.split_path(path)
     target = {"Bucket": bucket, "Key": key}
+    await fs.set_session()  # this may be the first call: there is no client before
     config = (await fs.get_s3(bucket)).meta.config
     # Servers that do not know checksums are served by this botocore setting.
     wanted = getattr(config, "request_checksum_calculation", None) == "when_supported"
