@@ -295,7 +295,7 @@ def _validator(key: AnnotationKey) -> Callable[[Any], Any]:
         try:
             return adapter.validate_python(value)
         except ValidationError as exc:
-            raise ValueError(_summary(exc)) from exc
+            raise ValueError(summary(exc)) from exc
 
     return validate
 
@@ -313,8 +313,8 @@ def _instance(value: Any, class_: Any, annotation: Any) -> Any:
     raise ValueError(f"It must be an instance of {type_text(class_)}")
 
 
-def _summary(exc: Any) -> str:
-    """One line for people out of pydantic's report, without echoing the value."""
+def summary(exc: Any) -> str:
+    """Return one line for people out of pydantic's report, without echoing the value."""
     lines = []
     errors = exc.errors(include_url=False, include_input=False, include_context=False)
     for error in errors[:_SHOWN_ERRORS]:

@@ -25,7 +25,7 @@ from airflow_provider_dbnd.core.attempt import Attempt, running
 from airflow_provider_dbnd.core.conversion import accepts_none, type_text
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.files import holds_files
-from airflow_provider_dbnd.core.logical_date import filled_in, takes_run_value
+from airflow_provider_dbnd.core.logical_date import dated, takes_run_value
 from airflow_provider_dbnd.core.manifest import (
     Identity,
     Manifest,
@@ -121,9 +121,9 @@ def value_of_run(identity: Identity, spec: Input, value: Value) -> Value:
             f"parameter {spec.name!r} of task {identity.task_id!r} takes the run's logical date, "
             "but this run has none. Trigger it with one, or set the parameter."
         )
-    filled = filled_in(value.value, spec.annotation, identity.logical_date)
+    typed = dated(value.value, spec.annotation, identity.logical_date)
     bare = isinstance(value.value, RunValue)
-    return replace(value, value=filled, source="logical date of the run" if bare else value.source)
+    return replace(value, value=typed, source="logical date of the run" if bare else value.source)
 
 
 def is_skip(error: BaseException) -> bool:
@@ -241,8 +241,9 @@ class _Run:
 
     def _record_typed(self, spec: Input, value: Value, loaded: Any) -> None:
         """Record what the function gets for the text it was given as; files stay by name."""
-        named = holds_files(spec.annotation) or any(references(value.value))
-        if not named and self.parameters[spec.name].value != MASK:
+        if loaded is value.value or self.parameters[spec.name].value == MASK:
+            return
+        if not holds_files(spec.annotation) and not any(references(value.value)):
             record = ParameterRecord(value=to_json(loaded), source=value.source)
             self.parameters[spec.name] = record
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import typing
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact
-from airflow_provider_dbnd.core.conversion import elements_of, record_fields, without_none
+from airflow_provider_dbnd.core.conversion import (
+    AnnotationKey,
+    elements_of,
+    record_fields,
+    without_none,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_dbnd.core.storage.store import ArtifactStore
@@ -25,7 +31,12 @@ def is_file(annotation: Any) -> bool:
 
 def holds_files(annotation: Any) -> bool:
     """Tell whether text given for a parameter, or in parts of it, names files."""
-    wanted = without_none(annotation)
+    return _holds_files(AnnotationKey(annotation))
+
+
+@lru_cache(maxsize=1024)
+def _holds_files(key: AnnotationKey) -> bool:
+    wanted = without_none(key.annotation)
     if is_file(wanted):
         return True
     inside = (*typing.get_args(wanted), *record_fields(wanted).values())

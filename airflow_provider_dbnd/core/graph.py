@@ -419,6 +419,19 @@ def walk(value: Any) -> Iterator[Any]:
         yield value
 
 
+def with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return nested lists, tuples and dicts with each leaf changed.
+
+    >>> with_leaves({"a": (1, [2])}, str)
+    {'a': ('1', ['2'])}
+    """
+    if type(value) in (list, tuple):
+        return type(value)(with_leaves(each, change) for each in value)
+    if type(value) is dict:
+        return {name: with_leaves(each, change) for name, each in value.items()}
+    return change(value)
+
+
 def filled_in(argument: Any, known: Callable[[Any], Value | None], base: str) -> Any:
     """Return an argument of a call with values in place of its handles and parameters.
 

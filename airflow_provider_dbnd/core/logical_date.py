@@ -22,7 +22,7 @@ def takes_run_value(value: Any) -> bool:
     return any(isinstance(leaf, RunValue) for leaf in walk(value))
 
 
-def filled_in(value: Any, annotation: Any, date: str) -> Any:
+def dated(value: Any, annotation: Any, date: str) -> Any:
     """Return *value* with the logical date *date* in it: a day, or a time in UTC as Airflow's is.
 
     What *annotation* leaves open is of the type of the pipeline's parameter.
@@ -31,10 +31,10 @@ def filled_in(value: Any, annotation: Any, date: str) -> Any:
         return _as(_kind(annotation) or _kind(value.annotation) or dt.datetime, date)
     if type(value) in (list, tuple):
         types = elements_of(annotation, len(value))
-        return type(value)(filled_in(v, t, date) for v, t in zip(value, types, strict=True))
+        return type(value)(dated(v, t, date) for v, t in zip(value, types, strict=True))
     if type(value) is dict:
         fields, others = record_fields(without_none(annotation)), values_of(annotation)
-        return {k: filled_in(v, fields.get(k, others), date) for k, v in value.items()}
+        return {k: dated(v, fields.get(k, others), date) for k, v in value.items()}
     return value
 
 

@@ -85,9 +85,9 @@ OPERATOR_OPTIONS = frozenset(
         "timeout",
     ]
 )
-#: Arguments of engines' operators that look like one of them.
-_ENGINES = {"poll_interval"}
 _KNOWN = OPERATOR_OPTIONS | {*INHERITED, "result"}
+#: With arguments of engines' operators that look like one of them.
+_TAKEN = _KNOWN | {"poll_interval"}
 
 
 def configured(definition: Definition, task_id: str, settings: Settings) -> Definition:
@@ -115,7 +115,7 @@ def check_spelling(task_id: str, options: Mapping[str, Any]) -> None:
     """
     for name, value in options.items():
         # A table is an engine's.
-        if name in _KNOWN | _ENGINES or isinstance(value, Mapping):
+        if name in _TAKEN or isinstance(value, Mapping):
             continue
         if (close := closest(name, _KNOWN, cutoff=0.8)) is not None:
             raise SignatureError(

@@ -26,8 +26,8 @@ def replaced(encoded: Any, change: Callable[[Mapping[str, Any]], Any]) -> Any:
     """Return an encoded value with each reference in it replaced by what *change* makes of it."""
     if is_reference(encoded):
         return change(encoded)
-    if isinstance(encoded, list):
-        return [replaced(each, change) for each in encoded]
+    if type(encoded) in (list, tuple):
+        return type(encoded)(replaced(each, change) for each in encoded)
     if isinstance(encoded, dict):
         return {name: replaced(each, change) for name, each in encoded.items()}
     return encoded

@@ -35,13 +35,12 @@ def restored(handle: Handle, encoded: Any, decoder: Decoder, *, part: tuple[Any,
     if handle._names():
         if encoded is None:
             return None
-        types = [slot.annotation for slot in signature.outputs]
-        if isinstance(encoded, dict):
-            pairs = zip(encoded.items(), types, strict=True)
-            return signature.join({k: _value(handle, v, t, decoder) for (k, v), t in pairs})
-        return signature.join(
-            [_value(handle, v, t, decoder) for v, t in zip(encoded, types, strict=True)]
-        )
+        names = list(encoded) if isinstance(encoded, dict) else range(len(encoded))
+        values = {
+            name: _value(handle, encoded[name], slot.annotation, decoder)
+            for name, slot in zip(names, signature.outputs, strict=True)
+        }
+        return signature.join(values if isinstance(encoded, dict) else values.values())
     annotation = _annotation(handle)
     if handle._mapped and isinstance(encoded, list):
         return [_value(handle, each, annotation, decoder) for each in encoded]

@@ -30,6 +30,7 @@ from airflow_provider_dbnd.core.conversion import (
 from airflow_provider_dbnd.core.formats.annotations import is_stream
 from airflow_provider_dbnd.core.parameters import MISSING
 from airflow_provider_dbnd.core.resolution import shown
+from airflow_provider_dbnd.core.values import without_numpy
 from airflow_provider_dbnd.exceptions import ResultError
 
 #: Each of these is a value of those after it.
@@ -173,7 +174,7 @@ def _in_mapping(value: Any, rule: _Rule) -> Misfit | None:
 
 
 def _in_itself(value: Any, rule: _Rule) -> Misfit | None:
-    value, annotation = _without_numpy(value), rule.annotation
+    value, annotation = without_numpy(value), rule.annotation
     is_text = annotation in _NUMBERS and isinstance(value, str | bytes)
     if is_text or (is_class(annotation, PurePath) and not isinstance(value, PurePath)):
         return Misfit(value=value, annotation=annotation)
@@ -236,10 +237,3 @@ def _within(place: str, value: Any, annotation: Any) -> Misfit | None:
         place=place + found.place,
         reason=found.reason,
     )
-
-
-def _without_numpy(value: Any) -> Any:
-    """Return Python's number for numpy's, as which it is stored."""
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-        return value.item() if value.dtype.kind in "biufcSU" else value
-    return value

@@ -16,7 +16,15 @@ from typing import Any
 from airflow_provider_dbnd.core import trigger_rules
 from airflow_provider_dbnd.core.definition import Definition
 from airflow_provider_dbnd.core.execute import TaskSpec, arguments_of, execute, is_skip
-from airflow_provider_dbnd.core.graph import Graph, Node, NodeHandle, expand, filled_in, unwrap
+from airflow_provider_dbnd.core.graph import (
+    Graph,
+    Node,
+    NodeHandle,
+    expand,
+    filled_in,
+    unwrap,
+    with_leaves,
+)
 from airflow_provider_dbnd.core.manifest import Identity, Manifest
 from airflow_provider_dbnd.core.resolution import REUSE, Sources, Value, missing, wanted
 from airflow_provider_dbnd.core.restoring import restored
@@ -278,21 +286,12 @@ class Runner:
 
     def _result(self) -> Any:
         decoder = Decoder(store=self.store, scratch=process_folder())
-        return self._loaded(unwrap(self.graph.result), decoder)
+        return with_leaves(unwrap(self.graph.result), lambda leaf: self._loaded(leaf, decoder))
 
-    def _loaded(self, value: Any, decoder: Decoder) -> Any:
-        if isinstance(value, NodeHandle):
-            return self._loaded_output(value, decoder)
-        if isinstance(value, BuildParameter):
-            return self._parameter(value).value
-        if type(value) in (list, tuple):
-            return type(value)(self._loaded(v, decoder) for v in value)
-        if type(value) is dict:
-            return {k: self._loaded(v, decoder) for k, v in value.items()}
-        return value
-
-    def _loaded_output(self, handle: NodeHandle, decoder: Decoder) -> Any:
-        return restored(handle, self._output(handle), decoder)
+    def _loaded(self, leaf: Any, decoder: Decoder) -> Any:
+        if isinstance(leaf, NodeHandle):
+            return restored(leaf, self._output(leaf), decoder)
+        return self._parameter(leaf).value if isinstance(leaf, BuildParameter) else leaf
 
 
 class _Here(Executor):

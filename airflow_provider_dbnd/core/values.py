@@ -460,15 +460,23 @@ def _stored_type(artifact: Artifact) -> Any:
     return Any if artifact.format == "json" else artifact.type
 
 
+def without_numpy(value: Any) -> Any:
+    """Return Python's value for a number or text of numpy, and anything else as it is."""
+    if type(value).__module__ != "numpy":
+        return value
+    import numpy as np
+
+    # Times stay: Python's have no nanoseconds.
+    return (
+        value.item() if isinstance(value, np.generic) and value.dtype.kind in "biufcSU" else value
+    )
+
+
 def _without_numpy_scalars(value: Any) -> Any:
     """Replace numpy's numbers by Python's, inside lists and dicts as well."""
     kind = type(value)
     if kind.__module__ == "numpy":
-        import numpy as np
-
-        # Times stay: Python's have no nanoseconds.
-        number = isinstance(value, np.generic) and value.dtype.kind in "biufcSU"
-        return value.item() if number else value
+        return without_numpy(value)
     if kind in (list, tuple) and not is_plain(value):
         return kind(map(_without_numpy_scalars, value))
     if kind is dict and not is_plain(value):

@@ -23,7 +23,7 @@ from airflow_provider_dbnd.core.build import (
 )
 from airflow_provider_dbnd.core.definition import INHERITED, Definition
 from airflow_provider_dbnd.core.execute import TaskSpec
-from airflow_provider_dbnd.core.graph import Call, Handle, walk
+from airflow_provider_dbnd.core.graph import Call, Handle, walk, with_leaves
 from airflow_provider_dbnd.core.manifest import Manifest
 from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.options import configured
@@ -87,17 +87,17 @@ class DagBuilder:
     def add(self, call: Call) -> Handle:
         """Make the operator of *call*."""
         refuse_texts([call.arguments, call.mapped])
-        configured = self._configured(call.definition)
-        engine = select_engine(configured, self.binding.settings)
-        definition = without_engine_options(configured)
+        called = self._configured(call.definition)
+        engine = select_engine(called, self.binding.settings)
+        definition = without_engine_options(called)
         binding = Binding(
             definition=definition,
             arguments=call.arguments,
             dag=self.binding,
             mapped=call.mapped,
             engine=engine,
-            reuse=configured.options.get("reuse"),
-            switch=functools.partial(_switch, configured, self.binding.settings),
+            reuse=called.options.get("reuse"),
+            switch=functools.partial(_switch, called, self.binding.settings),
         )
         decorator: Any = task_decorator_factory(
             make_callable(binding),
@@ -245,13 +245,9 @@ def _elements(mapped: Any) -> Any:
 
 
 def _references(value: Any) -> Any:
-    if isinstance(value, BuildParameter):
-        return ParameterReference(value)
-    if type(value) in (list, tuple):
-        return type(value)(_references(v) for v in value)
-    if type(value) is dict:
-        return {k: _references(v) for k, v in value.items()}
-    return value
+    return with_leaves(
+        value, lambda leaf: ParameterReference(leaf) if isinstance(leaf, BuildParameter) else leaf
+    )
 
 
 def _folder_of(file: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_dbnd.core.definition import Definition
-from airflow_provider_dbnd.core.logical_date import filled_in
+from airflow_provider_dbnd.core.logical_date import dated
 from airflow_provider_dbnd.core.masking import MASK
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.standin import BuildParameter
@@ -64,7 +64,7 @@ class ParameterReference:
             return None
         typed = self.parameter.as_type(value).value
         # Without a date it is an error where a task takes it, which it may not.
-        return filled_in(typed, Any, date.isoformat()) if date else typed
+        return dated(typed, Any, date.isoformat()) if date else typed
 
     def __str__(self) -> str:
         return f"{{{{ params.{self.parameter.key} }}}}"

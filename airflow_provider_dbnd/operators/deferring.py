@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_dbnd.core.artifacts import is_reference
+from airflow_provider_dbnd.core.graph import with_leaves
 from airflow_provider_dbnd.core.references import references
 
 #: Loads an encoded value: a whole result, or the part of it that is at the path given.
@@ -120,10 +121,4 @@ def _have_loaded(task: Any) -> None:
 
 
 def _undefer(value: Any) -> Any:
-    if isinstance(value, Deferred):
-        return value.load()
-    if type(value) in (list, tuple):
-        return type(value)(_undefer(v) for v in value)
-    if type(value) is dict:
-        return {k: _undefer(v) for k, v in value.items()}
-    return value
+    return with_leaves(value, lambda leaf: leaf.load() if isinstance(leaf, Deferred) else leaf)

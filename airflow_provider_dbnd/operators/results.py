@@ -144,12 +144,12 @@ def _asked_by_airflow() -> bool:
     They ask any argument whether it is empty or a default. What the user's code asks while it
     builds the graph, it asks of the data.
     """
-    frame: FrameType | None = sys._getframe(2)
-    names = []
+    asking = sys._getframe(2)
+    frame: FrameType | None = asking
     while frame is not None:
-        names.append(str(frame.f_globals.get("__name__")))
-        if names[-1].partition(".")[0] == "airflow":
-            return len(names) == 1 or names[-1] == BaseOperator.__module__
+        name = str(frame.f_globals.get("__name__"))
+        if name.partition(".")[0] == "airflow":
+            return frame is asking or name == BaseOperator.__module__
         frame = frame.f_back
     return False
 

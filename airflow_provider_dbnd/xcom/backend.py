@@ -5,7 +5,6 @@ Our own tasks pass references by themselves and work with any backend.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +13,9 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_provider_dbnd.core import formats
 from airflow_provider_dbnd.core.artifacts import Artifact, is_reference
+from airflow_provider_dbnd.core.graph import with_leaves
 from airflow_provider_dbnd.core.parameters import Output, Parameter
-from airflow_provider_dbnd.core.references import references
+from airflow_provider_dbnd.core.references import references, replaced
 from airflow_provider_dbnd.core.scratch import process_folder
 from airflow_provider_dbnd.core.values import Decoder, Encoder, is_inline
 from airflow_provider_dbnd.hooks.settings import artifact_store
@@ -64,11 +64,14 @@ def _encode(value: Any, dag_id: str | None, task_id: str | None, key: str | None
     encoder = Encoder(store=artifact_store(), pipeline=dag_id or "xcom", task_id=task_id or "xcom")
     name = key or "return_value"
 
-    def stored(data: Any) -> Any:
-        return encoder.encode(data, name, Output(), type(data))
+    def stored(leaf: Any) -> Any:
+        if isinstance(leaf, tuple) and hasattr(leaf, "_fields"):
+            # Airflow's serializer makes a tuple of a NamedTuple as well.
+            return tuple(with_leaves(each, stored) for each in leaf)
+        return encoder.encode(leaf, name, Output(), type(leaf)) if _is_data(leaf) else leaf
 
     # What is no data keeps its type as with Airflow's own backend, which marks dates, tuples, ...
-    plain = BaseXCom.serialize_value(_replaced(value, _is_data, stored))
+    plain = BaseXCom.serialize_value(with_leaves(value, stored))
     if any(references(plain)) or is_inline(plain):
         return plain
     return encoder.save(plain, name, Output(), type(plain)).to_json()
@@ -84,21 +87,8 @@ def _decode(stored: Any) -> Any:
     if type(value) not in (list, dict):
         return value
     plain = BaseXCom.deserialize_value(SimpleNamespace(value=value))
-    return _replaced(plain, is_reference, loaded)
+    return replaced(plain, loaded)
 
 
 def _is_data(value: Any) -> bool:
     return isinstance(value, Artifact | Path) or formats.has_own_format(type(value))
-
-
-def _replaced(value: Any, found: Callable[[Any], bool], change: Callable[[Any], Any]) -> Any:
-    """Return *value* with what is *found* in its lists, tuples and dicts changed."""
-    if found(value):
-        return change(value)
-    if type(value) in (list, tuple):
-        return type(value)(_replaced(each, found, change) for each in value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return tuple(_replaced(each, found, change) for each in value)
-    if type(value) is dict:
-        return {name: _replaced(each, found, change) for name, each in value.items()}
-    return value

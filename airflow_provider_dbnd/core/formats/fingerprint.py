@@ -136,6 +136,7 @@ class Fingerprinter:
         self._sums: list[list[bytes]] = [[] for _ in schema]
         self._filled = [True] * len(schema)
         self._dictionaries: list[str | None] = [None] * len(schema)
+        self._categories: list[Any] = [None] * len(schema)
         self._pending: tuple[list[int], Shared[tuple[bytes, bytes, bool]]] = [], Shared([])
 
     def add(self, batch: Any) -> None:
@@ -169,13 +170,16 @@ class Fingerprinter:
         return Fingerprint(rows=self.rows, columns=tuple(columns), extras=extras)
 
     def _check_dictionary(self, index: int, array: Any) -> None:
+        categories = getattr(array, "dictionary", None)
+        if self.rows and (categories is None or categories.equals(self._categories[index])):
+            return  # comparing costs less than hashing them for every batch
         found = dictionary_hash(array)
         if self.rows and found != self._dictionaries[index]:
             raise FormatError(
                 f"column {self._schema[index].name!r} has other categories from row {self.rows} on: "
                 "expected those of the first rows; give all parts of a stream the same categories"
             )
-        self._dictionaries[index] = found
+        self._dictionaries[index], self._categories[index] = found, categories
 
     def _collect(self) -> None:
         columns, hashing = self._pending

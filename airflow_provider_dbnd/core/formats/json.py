@@ -8,6 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from airflow_provider_dbnd.core.conversion import summary
 from airflow_provider_dbnd.core.digest import bytes_digest
 from airflow_provider_dbnd.core.formats.annotations import type_name
 from airflow_provider_dbnd.core.formats.base import (
@@ -18,8 +19,6 @@ from airflow_provider_dbnd.core.formats.base import (
 )
 from airflow_provider_dbnd.core.formats.same import same
 from airflow_provider_dbnd.exceptions import FormatError
-
-_REPORT_LINES = 3
 
 
 class JsonFormat(Format):
@@ -102,13 +101,10 @@ def _from_json(data: bytes, type_: Any) -> Any:
 
     try:
         return pydantic.TypeAdapter(type_).validate_json(data)
-    except (pydantic.ValidationError, pydantic.errors.PydanticUserError) as error:
-        raise FormatError(f"the JSON does not fit {type_name(type_)}: {_brief(error)}") from error
-
-
-def _brief(error: Exception) -> str:
-    """Return the head of pydantic's report, which has three lines for each value that is wrong."""
-    return "; ".join(line.strip() for line in str(error).splitlines()[:_REPORT_LINES])
+    except pydantic.ValidationError as error:
+        raise FormatError(f"the JSON does not fit {type_name(type_)}: {summary(error)}") from error
+    except pydantic.errors.PydanticUserError as error:
+        raise FormatError(f"no JSON is read as {type_name(type_)}: {error}") from error
 
 
 def _ordered(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import inspect
 
 from airflow_provider_dbnd.core.remote import bootstrap
@@ -12,6 +12,7 @@ from airflow_provider_dbnd.core.storage.claims import claim_keys
 from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
 
 
+@functools.cache
 def driver_source() -> str:
     """Return the text of the program; it takes the arguments of a job."""
     return inspect.getsource(bootstrap)
@@ -19,8 +20,7 @@ def driver_source() -> str:
 
 def driver_key() -> str:
     """Return the key of the program, which names its bytes."""
-    digest = hashlib.sha256(driver_source().encode()).hexdigest()
-    return key(CODE, f"bootstrap-{digest[:32]}.py")
+    return key(CODE, f"bootstrap-{bootstrap.sha256(driver_source().encode())[:32]}.py")
 
 
 def driver_file(store: ArtifactStore) -> str:
