@@ -27,13 +27,17 @@ def interleaved(
 ) -> dict[str, float]:
     """Run every way once a round, so that a busy moment meets all; return medians of seconds.
 
+    The order turns round after each round: a machine that slows down favours no way.
+
     :param pick: ``min`` where two ways are subtracted, as noise adds up then
     """
     times: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
     for _ in range(rounds):
-        for name, way in ways.items():
+        for name in order:
             gc.collect()
-            times[name].append(way())
+            times[name].append(ways[name]())
+        order.reverse()
     return {name: pick(each) for name, each in times.items()}
 
 

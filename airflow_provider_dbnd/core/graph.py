@@ -73,11 +73,11 @@ class Handle(ABC):
 
     def _slot(self) -> OutputSlot | None:
         """The output this handle stands for, where it stands for exactly one."""
-        outputs = self._definition.signature.outputs
-        if self._definition.signature.shape == "single" and not self._path:
-            return outputs[0]
-        if self._definition.signature.shape in ("tuple", "record") and len(self._path) == 1:
-            return next((s for s in outputs if s.name == self._path[0]), None)
+        signature, path = self._definition.signature, self._path
+        if signature.shape == "single" and not path:
+            return signature.outputs[0]
+        if signature.shape in ("tuple", "record") and len(path) == 1:
+            return next((slot for slot in signature.outputs if slot.name == path[0]), None)
         return None
 
     def _names(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from airflow_provider_dbnd.core.conversion import AnnotationKey
 from airflow_provider_dbnd.core.formats.annotations import data_type, qualified_names, type_name
 from airflow_provider_dbnd.core.formats.base import Format
 from airflow_provider_dbnd.core.formats.containers import (
@@ -96,6 +97,7 @@ def register_format(row: FormatRow) -> None:
     )
     """
     _ROWS[row.name] = row
+    _is_data_type.cache_clear()
 
 
 def format_for_output(
@@ -148,6 +150,13 @@ def extension_of(path: str) -> str:
 
 def is_data_type(type_: Any) -> bool:
     """Tell whether an annotation is data, so that a string given for it is a URI to load."""
+    return _is_data_type(AnnotationKey(type_))
+
+
+@lru_cache(maxsize=1024)
+def _is_data_type(key: AnnotationKey) -> bool:
+    # Asked for every value between tasks.
+    type_ = key.annotation
     return (
         is_tabular(type_)
         or is_spark_frame(type_)

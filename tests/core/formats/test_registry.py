@@ -140,6 +140,22 @@ def test_a_missing_library_is_named_with_its_install_command() -> None:
         del registry._ROWS["zarr"]
 
 
+def test_a_type_is_data_as_soon_as_its_format_is_registered() -> None:
+    class Cube:
+        pass
+
+    assert not formats.is_data_type(Cube)
+    row = formats.FormatRow(
+        name="cube", target="cube_formats:Cube", extensions=("cube",),
+        types=(formats.type_name(Cube),), loadable=True,
+    )  # fmt: skip
+    formats.register_format(row)
+    try:
+        assert formats.is_data_type(Cube)
+    finally:
+        del registry._ROWS["cube"]
+
+
 def test_nothing_heavy_is_imported_before_use() -> None:
     code = (
         "import sys; from airflow_provider_dbnd.core import formats\n"
