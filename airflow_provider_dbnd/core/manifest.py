@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from airflow_provider_dbnd.core.resolution import shown
 from airflow_provider_dbnd.core.storage.claims import settle
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError
 
 VERSION = 1

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.artifacts import is_reference
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 #: ``{pipeline}/{task}/{output}/{file}``: the end of an artifact's URI, wherever its store is.
 _KEY_PARTS = 4

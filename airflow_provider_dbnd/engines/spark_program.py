@@ -34,8 +34,9 @@ from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.spark.session import PROGRAM, hadoop_url
 from airflow_provider_dbnd.core.storage.claims import claim_keys
 from airflow_provider_dbnd.core.storage.filesystem import absolute, kind_of, parse
+from airflow_provider_dbnd.core.storage.keys import key
 from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Encoder
 from airflow_provider_dbnd.engines.remote import RemoteTask
 from airflow_provider_dbnd.exceptions import (

@@ -14,8 +14,9 @@ import pytest
 
 from airflow_provider_dbnd.core.digest import FILE_SCHEME, bytes_digest, file_checksum
 from airflow_provider_dbnd.core.storage.folders import part_name
+from airflow_provider_dbnd.core.storage.keys import key
 from airflow_provider_dbnd.core.storage.parts import LISTING, Listing, Part
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
 MB = 2**20

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 pytest.register_assert_rewrite("tests.core.store_contract")
 
 from airflow_provider_dbnd.core.digest import file_checksum  # noqa: E402
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key  # noqa: E402
+from airflow_provider_dbnd.core.storage.keys import key  # noqa: E402
+from airflow_provider_dbnd.core.storage.store import ArtifactStore  # noqa: E402
 from airflow_provider_dbnd.exceptions import (  # noqa: E402
     ArtifactCorruptedError,
     ArtifactNotFoundError,

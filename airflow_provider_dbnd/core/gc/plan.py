@@ -26,7 +26,8 @@ from airflow_provider_dbnd.core.past.tags import tags
 from airflow_provider_dbnd.core.remote.job import JOBS, SPECS
 from airflow_provider_dbnd.core.reuse.index import REUSE
 from airflow_provider_dbnd.core.storage.claims import CLAIMS
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 
 _BATCH = 1000

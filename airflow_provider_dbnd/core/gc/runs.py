@@ -11,7 +11,8 @@ from airflow_provider_dbnd.core.manifest import RUNS
 from airflow_provider_dbnd.core.past.history import TEST_RUN
 from airflow_provider_dbnd.core.past.tags import Promotion
 from airflow_provider_dbnd.core.remote.job import JOBS, SPECS
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 #: A run as in keys: pipeline and id.
 RunKey = tuple[str, str]

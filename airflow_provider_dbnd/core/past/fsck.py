@@ -27,8 +27,9 @@ from airflow_provider_dbnd.core.references import key_of, references
 from airflow_provider_dbnd.core.remote.job import JOBS, SPECS
 from airflow_provider_dbnd.core.reuse.index import REUSE
 from airflow_provider_dbnd.core.storage.claims import CONDEMNED
+from airflow_provider_dbnd.core.storage.keys import key
 from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import verify
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,

@@ -26,7 +26,8 @@ from heapq import heappop, heappush
 from itertools import chain
 
 from airflow_provider_dbnd.core.manifest import RUNS, Identity, Manifest, read_manifest
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, Info, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore, Info
 from airflow_provider_dbnd.core.suggestions import closest, did_you_mean
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, ArtifactNotFoundError
 

@@ -42,7 +42,8 @@ from airflow_provider_dbnd.core.past.tags import tagged
 from airflow_provider_dbnd.core.past.versions import Version, first_gap, is_version, outputs_of
 from airflow_provider_dbnd.core.settings import load_settings
 from airflow_provider_dbnd.core.signature import OutputSlot, record_outputs
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import closest, did_you_mean
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, ParameterError
 

@@ -29,7 +29,8 @@ from airflow_provider_dbnd.core.past.history import (
 from airflow_provider_dbnd.core.past.lookup import open_store, task_entries
 from airflow_provider_dbnd.core.past.versions import Version, is_version, outputs_of
 from airflow_provider_dbnd.core.references import key_of, references
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, DbndError, ParameterError
 
 #: In place of a run's id: the run whose last attempt ended last.

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_dbnd.core.past.history import readable
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,

@@ -25,7 +25,8 @@ from airflow_provider_dbnd.core.past.history import readable
 from airflow_provider_dbnd.core.past.versions import Version
 from airflow_provider_dbnd.core.references import data_digest
 from airflow_provider_dbnd.core.storage.claims import claim
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.suggestions import did_you_mean
 from airflow_provider_dbnd.core.values import select
 from airflow_provider_dbnd.exceptions import (

@@ -21,7 +21,8 @@ from airflow_provider_dbnd.core.remote.bootstrap import digest_of, python_tag, s
 from airflow_provider_dbnd.core.remote.libraries import LIBRARIES, compiled, library_files
 from airflow_provider_dbnd.core.remote.project_files import ProjectFiles, read_all
 from airflow_provider_dbnd.core.settings import FILE_NAME, Settings
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 Kind = Literal["runner", "library", "project"]
 Contents = Mapping[str, bytes]

@@ -9,7 +9,8 @@ from airflow_provider_dbnd.core.remote import bootstrap
 from airflow_provider_dbnd.core.remote.bundle import CODE
 from airflow_provider_dbnd.core.spark.session import hadoop_url
 from airflow_provider_dbnd.core.storage.claims import claim_keys
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 
 
 @functools.cache

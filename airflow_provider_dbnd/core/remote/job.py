@@ -33,7 +33,8 @@ from airflow_provider_dbnd.core.scratch import scratch_folder
 from airflow_provider_dbnd.core.settings import Settings
 from airflow_provider_dbnd.core.storage.claims import claim, claim_keys
 from airflow_provider_dbnd.core.storage.filesystem import redact, scheme_of
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

@@ -35,7 +35,8 @@ from airflow_provider_dbnd.core.resolution import Value, as_declared, environmen
 from airflow_provider_dbnd.core.signature import Input
 from airflow_provider_dbnd.core.storage.claims import claim_keys
 from airflow_provider_dbnd.core.storage.filesystem import absolute, redact, scheme_of
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import Encoder, holds_data, is_plain
 from airflow_provider_dbnd.exceptions import CodeDeliveryError, DbndError, ParameterError
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from airflow_provider_dbnd.core.manifest import Identity
 from airflow_provider_dbnd.core.reuse.index import REUSE
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,

@@ -11,7 +11,8 @@ from airflow_provider_dbnd.core.artifacts import Artifact
 from airflow_provider_dbnd.core.manifest import Identity, Manifest, read_manifest
 from airflow_provider_dbnd.core.references import references
 from airflow_provider_dbnd.core.reuse.ticket import Ticket
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, key
+from airflow_provider_dbnd.core.storage.keys import key
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.core.values import verify
 from airflow_provider_dbnd.exceptions import ArtifactNotFoundError, DbndError
 

@@ -22,8 +22,9 @@ from airflow_provider_dbnd.core.scratch import scratch_folder
 from airflow_provider_dbnd.core.spark.session import hadoop_options, hadoop_url, session
 from airflow_provider_dbnd.core.storage.filesystem import parse, redact
 from airflow_provider_dbnd.core.storage.folders import part_name
+from airflow_provider_dbnd.core.storage.inputs import Survey
 from airflow_provider_dbnd.core.storage.parts import PARTS_SCHEME, Listing, Part
-from airflow_provider_dbnd.core.storage.store import ArtifactStore, Survey
+from airflow_provider_dbnd.core.storage.store import ArtifactStore
 from airflow_provider_dbnd.exceptions import FormatError
 
 EXTENSION = "parquet"

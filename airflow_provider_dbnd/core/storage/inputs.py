@@ -1,12 +1,14 @@
-"""Which files a user means: a file, a folder, a glob."""
+"""Users' inputs: which files a path means, be it a file, a folder or a glob, and what was read."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_dbnd.core.storage.filesystem import Location, parse
+from airflow_provider_dbnd.core.storage.object_info import version_of
 from airflow_provider_dbnd.core.storage.parts import LISTING
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -22,7 +24,30 @@ _MARKERS = {
 }
 
 
-def found(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """A user's input as a local file."""
+
+    path: str
+    checksum: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """A user's input that was not read here. ``checksum`` covers names, sizes and versions.
+
+    ``uris`` are its files, and ``folder`` tells whether ``uri`` is one they are all in.
+    """
+
+    uri: str
+    uris: tuple[str, ...]
+    folder: bool
+    checksum: str
+    size: int
+
+
+def files_of(
     uri: str, open_filesystem: Callable[[str], tuple[Any, str]]
 ) -> dict[str, Mapping[str, Any]]:
     """Return the URIs of the files *uri* means, sorted, with what the file system says of each."""
@@ -44,6 +69,20 @@ def found(
         else:
             files[_uri(where, name)] = match
     return dict(sorted(files.items()))
+
+
+def surveyed(uri: str, files: Mapping[str, Mapping[str, Any]]) -> Survey:
+    """Sum up the *files* that *uri* means."""
+    from airflow_provider_dbnd.core.digest import digest_of
+
+    seen = [text for name, info in files.items() for text in (name, version_of(info))]
+    return Survey(
+        uri=uri,
+        uris=tuple(files),
+        folder=all(each.startswith(f"{uri.rstrip('/')}/") for each in files),
+        checksum=f"listing:{digest_of(text.encode() for text in seen).hex()}",
+        size=sum(int(info.get("size") or 0) for info in files.values()),
+    )
 
 
 def _info(fs: Any, path: str) -> Mapping[str, Any] | None:

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from airflow_provider_dbnd.core.storage import inputs, transfer
+from airflow_provider_dbnd.core.storage import transfer
 from airflow_provider_dbnd.core.storage.errors import (
     is_full,
     missing_container,
@@ -42,24 +42,24 @@ from airflow_provider_dbnd.core.storage.filesystem import (
     redact,
 )
 from airflow_provider_dbnd.core.storage.folders import Folders
-from airflow_provider_dbnd.core.storage.object_info import version_of
+from airflow_provider_dbnd.core.storage.inputs import Fetched, Survey, files_of, surveyed
+from airflow_provider_dbnd.core.storage.keys import is_key, key
 from airflow_provider_dbnd.core.storage.objects import LocalObjects, Objects, RemoteObjects
 from airflow_provider_dbnd.core.storage.parts import LISTING, PARTS_SCHEME
 from airflow_provider_dbnd.core.storage.sending import Sending
+from airflow_provider_dbnd.core.storage.verification import (
+    expect_size,
+    remedy_for_missing,
+    verify_checksum,
+)
 from airflow_provider_dbnd.exceptions import (
     ArtifactCorruptedError,
     ArtifactNotFoundError,
     ConfigurationError,
-    ParameterError,
 )
 
 log = logging.getLogger(__name__)
 
-_PLAIN = re.compile(r"[^A-Za-z0-9._=,-]")
-_PART = re.compile(r"(?!\.)(?:[A-Za-z0-9._=,-]|~[0-9A-F]{2}|~~)+")
-_HALF_ESCAPE = re.compile(r"~[0-9A-F]?$")
-_LONGEST_PART = 200
-_CUT_PART = 160
 _ASK_FIRST = 2**20
 _CONNECTION_LASTS = 600.0
 
@@ -71,38 +71,6 @@ class Info:
     key: str
     size: int
     mtime: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fetched:
-    """A user's input as a local file."""
-
-    path: str
-    checksum: str
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Survey:
-    """A user's input that was not read here. ``checksum`` covers names, sizes and versions.
-
-    ``uris`` are its files, and ``folder`` tells whether ``uri`` is one they are all in.
-    """
-
-    uri: str
-    uris: tuple[str, ...]
-    folder: bool
-    checksum: str
-    size: int
-
-
-def key(*parts: str) -> str:
-    """Return the key for names: readable, the same for the same names and for no others.
-
-    >>> key("drift", "prepare", "result 1", "..", "ab12.parquet")
-    'drift/prepare/result~201/~2E~2E/ab12.parquet'
-    """
-    return "/".join(map(_escape, parts))
 
 
 class ArtifactStore:
@@ -150,7 +118,7 @@ class ArtifactStore:
 
     def uri(self, key: str) -> str:
         """Return the URI of *key*."""
-        if not all(map(_PART.fullmatch, key.split("/"))):
+        if not is_key(key):
             raise ValueError(f"{key!r} is not a key; make one of names with ArtifactStore.key()")
         return f"{self.url}/{key}"
 
@@ -235,9 +203,9 @@ class ArtifactStore:
                 log.warning("%s was damaged; writing it anew", uri)
                 objects.replace(local_path, path)
                 return uri
-            self._expect_size(uri, found, size)
+            expect_size(uri, found, size)
             if self.medium == "local":
-                _verify_checksum(uri, path, checksum)
+                verify_checksum(uri, path, checksum)
         log.info("%s is already there (%d bytes)", uri, size)
         return uri
 
@@ -336,8 +304,8 @@ class ArtifactStore:
                 local, got = where.path, _regular_size(where.path)
             else:
                 local, got = self.download(uri, into, size)
-        self._expect_size(uri, got, got if size is None else size)
-        _verify_checksum(uri, local, checksum)
+        expect_size(uri, got, got if size is None else size)
+        verify_checksum(uri, local, checksum)
         log.info("read %s (%d bytes)", redact(uri), got)
         return local
 
@@ -353,7 +321,7 @@ class ArtifactStore:
             file.seek(0)
         if size is not None and found != size:
             file.close()
-            self._expect_size(uri, found, size)
+            expect_size(uri, found, size)
         return file
 
     def fetch_input(self, uri: str, into: str) -> Fetched:
@@ -378,17 +346,7 @@ class ArtifactStore:
 
         :param base: folder or URL that a relative *uri* starts from.
         """
-        from airflow_provider_dbnd.core.digest import digest_of
-
-        where, files = absolute(uri, base), self._files(uri, base)
-        seen = [text for name, info in files.items() for text in (name, version_of(info))]
-        return Survey(
-            uri=where,
-            uris=tuple(files),
-            folder=all(each.startswith(f"{where.rstrip('/')}/") for each in files),
-            checksum=f"listing:{digest_of(text.encode() for text in seen).hex()}",
-            size=sum(int(info.get("size") or 0) for info in files.values()),
-        )
+        return surveyed(absolute(uri, base), self._files(uri, base))
 
     def publish(self, local_path: str, uri: str, *, base: str = "") -> str:
         """Copy *local_path* over whatever is at *uri*, in one step, and return the full URI."""
@@ -453,17 +411,17 @@ class ArtifactStore:
                 )
                 raise ArtifactNotFoundError(
                     f"{redact(uri)} is not there: expected {promised or 'an object'}, found "
-                    f"nothing. {_remedy_for_missing(uri)}"
+                    f"nothing. {remedy_for_missing(uri)}"
                 ) from exc
 
     def _files(self, uri: str, base: str) -> dict[str, Mapping[str, Any]]:
         where = absolute(uri, base)
         with store_errors(where, "look at"):
-            files = inputs.found(where, self._filesystem)
+            files = files_of(where, self._filesystem)
         if not files:
             raise ArtifactNotFoundError(
                 f"{redact(uri)!r} matches no file: expected a file, a folder with files or a "
-                f"pattern at {redact(where)}. {_remedy_for_missing(where, base)}"
+                f"pattern at {redact(where)}. {remedy_for_missing(where, base)}"
             )
         return files
 
@@ -506,43 +464,6 @@ class ArtifactStore:
         log.warning("%s was written although the store answered: %s", uri, redact(str(exc)))
         return True
 
-    def _expect_size(self, uri: str, found: int | None, expected: int) -> None:
-        if found is None:
-            raise ArtifactNotFoundError(f"{uri} was there and is not any more; run the task again")
-        if found != expected:
-            raise ArtifactCorruptedError(
-                f"{redact(uri)} is damaged or was changed: expected {expected} bytes, "
-                f"found {found}. {_REMEDY_FOR_DAMAGED}"
-            )
-
-
-_REMEDY_FOR_DAMAGED = "Delete it and run the task that makes it again"
-
-
-def _remedy_for_missing(uri: str, base: str = "") -> str:
-    if parse(uri).scheme == "file" and not base:
-        return (
-            "A local store is not shared between workers: if it was written on another machine, "
-            "set [dbnd] store to a bucket or a shared folder; if it was deleted, run the task that "
-            "makes it again"
-        )
-    if base:
-        return f"Relative paths start from {redact(base)}"
-    return "If it was deleted, run the task that makes it again"
-
-
-def _verify_checksum(uri: str, path: str, checksum: str | None) -> None:
-    if checksum is None or not checksum.startswith("blake3:"):
-        return
-    from airflow_provider_dbnd.core.digest import file_checksum
-
-    found = file_checksum(path)
-    if found != checksum:
-        raise ArtifactCorruptedError(
-            f"{redact(uri)} is damaged or was changed: expected {checksum}, found {found}. "
-            f"{_REMEDY_FOR_DAMAGED}"
-        )
-
 
 def _regular_size(path: str) -> int:
     found = os.stat(path)
@@ -569,24 +490,3 @@ def _local_name(uri: str, into: str) -> str:
     name = re.sub(r"[^A-Za-z0-9._=,-]", "_", path.rstrip("/").rpartition("/")[2])
     mark = hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return os.path.join(into, f"{mark}-{name[-100:]}")
-
-
-def _escape(part: str) -> str:
-    if not part:
-        raise ParameterError(
-            "A pipeline, run, task, output or tag needs a name of one character at least, got ''."
-        )
-    escaped = _PLAIN.sub(_hex, part)
-    if escaped.startswith("."):
-        # Hidden names and '..' are never made of users' names.
-        dots = len(escaped) - len(escaped.lstrip(".")) if escaped.strip(".") == "" else 1
-        escaped = "~2E" * dots + escaped[dots:]
-    if len(escaped) > _LONGEST_PART:
-        mark = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-        # '~~' is in no escaped name, so a cut one cannot be taken for another.
-        escaped = f"{_HALF_ESCAPE.sub('', escaped[:_CUT_PART])}~~{mark}"
-    return escaped
-
-
-def _hex(found: re.Match[str]) -> str:
-    return "".join(f"~{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
