@@ -466,7 +466,11 @@ class TableContract(FormatContract):
             counts, read(self.name, tmp_path / "f", pd.Series, written), check_index_type="exact"
         )
 
-    @pytest.mark.parametrize("values", [["a", "b"], pd.interval_range(0, 2)], ids=["text", "bins"])
+    @pytest.mark.parametrize(
+        "values",
+        [["a", "b"], [0.0, -0.0], pd.interval_range(0, 2)],
+        ids=["text", "zeros", "bins"],
+    )
     def test_parts_of_a_stream_with_other_categories_are_refused(
         self, values: Any, tmp_path: Path
     ) -> None:
