@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from airflow_provider_dbnd import output, pipeline, sensor, task
 from airflow_provider_dbnd.core.results import misfit_of
 from airflow_provider_dbnd.exceptions import ResultError
+from tests.ids import shown
 
 FRAME = DataFrame({"x": [1, 2]})
 UserId = NewType("UserId", int)
@@ -145,12 +146,12 @@ WRONG: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "annotation"), FITTING, ids=repr)
+@pytest.mark.parametrize(("value", "annotation"), FITTING, ids=shown)
 def test_what_the_annotation_says_is_taken(value: Any, annotation: Any) -> None:
     assert misfit_of(value, annotation) is None
 
 
-@pytest.mark.parametrize(("value", "annotation"), WRONG, ids=repr)
+@pytest.mark.parametrize(("value", "annotation"), WRONG, ids=shown)
 def test_what_the_annotation_does_not_say_is_found(value: Any, annotation: Any) -> None:
     assert misfit_of(value, annotation) is not None
 

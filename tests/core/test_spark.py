@@ -119,6 +119,8 @@ def test_the_client_of_spark_connect_alone_is_told(monkeypatch: pytest.MonkeyPat
     if (Path(pyspark.__file__).parent / "jars").is_dir():
         pytest.skip("pyspark is installed with its JVM part")
     monkeypatch.delenv("SPARK_REMOTE", raising=False)
+    # A process of pytest-xdist has no main file, which Spark 4.2 takes for a run of its own doctests.
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
 
     with pytest.raises(
         MissingDependencyError, match="is only the client of Spark Connect: set SPARK_"

@@ -38,6 +38,7 @@ from airflow_provider_dbnd.exceptions import (
     DbndError,
     ParameterError,
 )
+from tests.ids import shown
 
 DAY = "2026-03-04T05:06:07+00:00"
 
@@ -217,9 +218,7 @@ def equal(here: Any, there: Any) -> bool:
 
 
 class TestPlainValues:
-    @pytest.mark.parametrize(
-        ("annotation", "value"), PLAIN, ids=[f"{a}-{repr(v)[:40]}" for a, v in PLAIN]
-    )
+    @pytest.mark.parametrize(("annotation", "value"), PLAIN, ids=shown)
     def test_arrive_as_what_the_task_gets_here(
         self, trip: Trip, annotation: Any, value: Any
     ) -> None:
@@ -255,7 +254,7 @@ class TestPlainValues:
             (dict[tuple[int, int], str], {(1, 2): "a"}),
             (Login, Login(user="me", password=pydantic.SecretStr("s3cr3t"))),
         ],
-        ids=lambda each: repr(each)[:40],
+        ids=shown,
     )
     def test_are_refused_where_they_would_arrive_as_something_else(
         self, trip: Trip, annotation: Any, value: Any

@@ -138,7 +138,8 @@ def _zipped(contents: Contents) -> bytes:
             info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
-            zipped.writestr(info, contents[name])
+            # A third of the time of zlib's usual level, and a tenth more bytes.
+            zipped.writestr(info, contents[name], compresslevel=1)
     return buffer.getvalue()
 
 
