@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +33,17 @@ os.environ.update(
     AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
 )
+
+
+def pytest_collection_finish() -> None:
+    """Keep compiled copies of the package, and none of what the tests write.
+
+    Python takes such a copy for that of a file which was written again in the same second, if it has
+    the same length.
+    """
+    compileall.compile_dir(ROOT / "airflow_provider_dbnd", quiet=2)
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 def pytest_unconfigure() -> None:
