@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import pkgutil
-import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,16 +57,15 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_help_is_quick() -> None:
     def seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        started = time.perf_counter()
         subprocess.run(
             [sys.executable, "-m", "airflow_provider_dbnd.cli", "--help"],
             capture_output=True,
             check=True,
         )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return time.perf_counter() - started
 
-    # Of the processor, the fastest of a few: other work on the machine is not ours to measure.
+    # The fastest of a few: other work on the machine is not ours to measure.
     assert min(seconds() for _ in range(5)) < 0.5
 
 

@@ -171,14 +171,7 @@ class Fingerprinter:
 
     def _check_dictionary(self, index: int, array: Any) -> None:
         categories = getattr(array, "dictionary", None)
-        kind = str(getattr(categories, "type", ""))
-        # Comparing costs less than hashing for every batch, but takes -0.0 for 0.0.
-        exact = "float" not in kind and "double" not in kind
-        if (
-            self.rows
-            and exact
-            and (categories is None or categories.equals(self._categories[index]))
-        ):
+        if self.rows and (categories is None or _same(categories, self._categories[index])):
             return
         found = dictionary_hash(array)
         if self.rows and found != self._dictionaries[index]:
@@ -202,6 +195,15 @@ def _logical_type(field: Any) -> str:
         return canonical.logical_type(field.type)
     except FormatError as error:
         raise FormatError(f"column {field.name!r}: {error}") from error
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tell whether two arrays are surely the same, which costs less than to hash them.
+
+    Arrow takes -0.0 for 0.0, so of fractions it cannot tell.
+    """
+    kind = str(one.type)
+    return "float" not in kind and "double" not in kind and bool(one.equals(other))
 
 
 def fingerprint_of(schema: Any, batches: Iterator[Any], extras: Mapping[str, Any]) -> Fingerprint:

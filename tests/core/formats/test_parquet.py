@@ -157,13 +157,13 @@ def test_empty_row_groups_of_others_are_read(tmp_path: Path) -> None:
     assert read("parquet", tmp_path / "g", pa.Table).equals(none)
 
 
-def held_since(before: int, *, at_most: float) -> int:
-    """Return what Arrow holds more than *before*, when its threads have let go of their buffers."""
+def check_held_since(before: int, limit: float) -> None:
+    """Check what Arrow holds more than *before*, when its threads have let go of their buffers."""
     for _ in range(100):
-        if pa.total_allocated_bytes() - before < at_most:
+        if pa.total_allocated_bytes() - before < limit:
             break
         time.sleep(0.05)
-    return pa.total_allocated_bytes() - before
+    assert pa.total_allocated_bytes() - before < limit
 
 
 def test_compressed_bytes_of_an_artifact_take_no_memory_beside_its_table(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_compressed_bytes_of_an_artifact_take_no_memory_beside_its_table(tmp_pat
     )
     loaded = stored.load()
 
-    assert held_since(before, at_most=1.1 * table.nbytes) < 1.1 * table.nbytes
+    check_held_since(before, 1.1 * table.nbytes)
     assert loaded.table.equals(table)
 
 
@@ -188,7 +188,7 @@ def test_compressed_bytes_of_a_part_of_a_folder_take_no_memory_either(tmp_path: 
     part = opened(str(tmp_path / "f"))
     found = part.read()
 
-    assert held_since(before, at_most=1.1 * table.nbytes) < 1.1 * table.nbytes
+    check_held_since(before, 1.1 * table.nbytes)
     assert found.equals(table)
 
 
