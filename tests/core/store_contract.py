@@ -96,6 +96,21 @@ class StoreContract:
             assert Path(path).read_bytes() == data, size
             assert uri == f"{store.url}/p/t/{size}.bin"
 
+    @pytest.mark.parametrize(
+        "data",
+        [b"\r", b"a\n", b"a\r\n", b"\r\n\r\n", b"a\n--==0==\nb", b"a\r\n--==0==--", b"--==0==--"],
+    )
+    def test_bytes_that_look_like_a_clients_framing_come_back(
+        self, store: ArtifactStore, data: bytes, tmp_path: Path
+    ) -> None:
+        """gcsfs sends small objects as MIME parts: https://www.rfc-editor.org/rfc/rfc2046#section-5.1."""
+        uri = commit(store, "a.bin", data)
+        path = store.fetch(uri, size=len(data), checksum=checksum_of(data), into=str(tmp_path))
+
+        assert Path(path).read_bytes() == data
+        store.put_bytes("b", data)
+        assert store.get_bytes("b") == data
+
     def test_fetch_needs_neither_size_nor_checksum(
         self, store: ArtifactStore, tmp_path: Path
     ) -> None:
