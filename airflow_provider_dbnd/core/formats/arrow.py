@@ -42,6 +42,7 @@ class ArrowFormat(TabularFormat):
             for batch in outgoing.batches:
                 fingerprinter.add(batch)
                 writer.write_batch(batch)
+                fingerprinter.settle()  # a task that yields frames goes on, and may fill this one anew
             fingerprint = fingerprinter.finish(outgoing.extras)
             metadata = {FINGERPRINT_KEY: fingerprint.to_bytes()}
             # Of the last batch, because a file has one dictionary for each column.

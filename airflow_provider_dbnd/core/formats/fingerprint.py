@@ -140,8 +140,8 @@ class Fingerprinter:
         self._pending: tuple[list[int], Shared[tuple[bytes, bytes, bool]]] = [], Shared([])
 
     def add(self, batch: Any) -> None:
-        """Start hashing *batch*; waits for the batch before it, so that memory stays bounded."""
-        self._collect()
+        """Start hashing *batch*, which must not change until :meth:`settle` is called."""
+        self.settle()
         columns: list[int] = []
         jobs = []
         for index, array in enumerate(batch.columns):
@@ -153,9 +153,18 @@ class Fingerprinter:
         self._pending = columns, Shared(jobs, alone=alone)
         self.rows += batch.num_rows
 
+    def settle(self) -> None:
+        """Hash what is left of the batch added last."""
+        columns, hashing = self._pending
+        for index, (leaf_, sum_, filled) in zip(columns, hashing.results(), strict=True):
+            self._leaves[index].append(leaf_)
+            self._sums[index].append(sum_)
+            self._filled[index] &= filled
+        self._pending = [], Shared([])
+
     def finish(self, extras: Mapping[str, Any]) -> Fingerprint:
         """Return the fingerprint of all batches added."""
-        self._collect()
+        self.settle()
         columns = (
             Column(
                 name=field.name,
@@ -180,14 +189,6 @@ class Fingerprinter:
                 "expected those of the first rows; give all parts of a stream the same categories"
             )
         self._dictionaries[index], self._categories[index] = found, categories
-
-    def _collect(self) -> None:
-        columns, hashing = self._pending
-        for index, (leaf_, sum_, filled) in zip(columns, hashing.results(), strict=True):
-            self._leaves[index].append(leaf_)
-            self._sums[index].append(sum_)
-            self._filled[index] &= filled
-        self._pending = [], Shared([])
 
 
 def _logical_type(field: Any) -> str:
@@ -296,10 +297,13 @@ def dictionary_hash(array: Any) -> str | None:
     return block_hashes(array.dictionary)[0].hex()
 
 
-def blocks(batches: Iterator[Any], schema: Any) -> Iterator[Any]:
+def blocks(batches: Iterator[Any], schema: Any, *, fleeting: bool = False) -> Iterator[Any]:
     """Cut a stream of record batches anew, into batches of one block each.
 
     Copies a block where it spans two batches, otherwise slices. Yields one empty batch for none.
+
+    :param fleeting: a batch may change when the next one is asked for, as a task may fill one frame
+        again and again, so what has to wait for the next one is copied
     """
     waiting: list[Any] = []
     missing = BLOCK_ROWS
@@ -316,7 +320,7 @@ def blocks(batches: Iterator[Any], schema: Any) -> Iterator[Any]:
             waiting, missing, yielded = [], BLOCK_ROWS, True
         rest = batch.slice(start)
         if rest.num_rows:
-            waiting.append(rest)
+            waiting.append(_joined([rest], copied=True) if fleeting else rest)
             missing -= rest.num_rows
     if waiting:
         yield _joined(waiting)
@@ -333,10 +337,10 @@ def empty_batch(schema: Any) -> Any:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _joined(batches: list[Any]) -> Any:
+def _joined(batches: list[Any], *, copied: bool = False) -> Any:
     import pyarrow as pa
 
-    if len(batches) == 1:
+    if len(batches) == 1 and not copied:
         return batches[0]
     try:
         return pa.concat_batches(batches)

@@ -108,6 +108,7 @@ class ParquetFormat(TabularFormat):
                         group = table.slice(start, group_rows)
                         writer.write_table(group, row_group_size=group_rows)
                         grown(os.path.getsize(path))
+                    fingerprinter.settle()  # as in arrow.py
                 fingerprint = known or fingerprinter.finish(outgoing.extras)
                 metadata = {
                     FINGERPRINT_KEY: fingerprint.to_bytes().decode(),

@@ -580,6 +580,22 @@ class TableContract(FormatContract):
         assert_same_frame(frame, read(self.name, tmp_path / "f", pd.DataFrame, written))
         assert sum(len(t) for t in read(self.name, tmp_path / "g", Iterator[pa.Table])) == rows
 
+    @pytest.mark.parametrize("size", [1000, BLOCK_ROWS, BLOCK_ROWS + 50_001])
+    def test_a_task_may_fill_one_frame_again_and_again(self, size: int, tmp_path: Path) -> None:
+        numbers = np.zeros(size)
+        frame = pd.DataFrame({"x": numbers}, copy=False)
+
+        def parts() -> Iterator[pd.DataFrame]:
+            for n in range(1, 5):
+                numbers[:] = n
+                yield frame
+            numbers[:] = -1
+
+        written = write(self.name, parts(), tmp_path / "f", Iterator[pd.DataFrame])
+
+        found = read(self.name, tmp_path / "f", pd.DataFrame, written)["x"].to_numpy()
+        assert (found == np.repeat([1, 2, 3, 4], size)).all()
+
     def test_parts_of_a_stream_must_agree(self, tmp_path: Path) -> None:
         parts = iter([pd.DataFrame({"x": [1]}), pd.DataFrame({"x": ["a"]})])
 

@@ -34,7 +34,7 @@ class Stream(Container):
         batches = (batch for number, part in parts for batch in _checked(part, first, number))
         return Outgoing(
             schema=first.schema,
-            batches=blocks(chain(first.batches, batches), first.schema),
+            batches=blocks(chain(first.batches, batches), first.schema, fleeting=True),
             extras=first.extras,
         )
 
