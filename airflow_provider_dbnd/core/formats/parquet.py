@@ -10,7 +10,7 @@ import base64
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -30,6 +30,7 @@ from airflow_provider_dbnd.core.formats.fingerprint import (
     fingerprint_of,
 )
 from airflow_provider_dbnd.core.formats.frames import Outgoing
+from airflow_provider_dbnd.core.formats.parquet_groups import RowGroups
 from airflow_provider_dbnd.core.formats.stored import StoredTable
 from airflow_provider_dbnd.core.formats.tabular import TabularFormat, check_fingerprint
 from airflow_provider_dbnd.exceptions import ArtifactCorruptedError, FormatError
@@ -42,10 +43,10 @@ DICTIONARIES_KEY = "dbnd.dictionaries"
 BODY_KEY = "dbnd.body"
 
 #: To be changed with what this module writes, as names of files depend on it.
-_VERSION = "1"
+_VERSION = "2"
 
-#: A row group is read as a whole: a few blocks, so that streams need little memory.
-ROW_GROUP_ROWS = 8 * BLOCK_ROWS
+#: A row group is written and read as a whole: a few blocks, and fewer where rows are long.
+_GROUP_BLOCKS, _GROUP_BYTES = 8, 128 * 1024 * 1024
 
 #: Values that are looked at to choose an encoding, and how often each has to come for a dictionary.
 _SAMPLE, _REPEATS = 8192, 16
@@ -86,7 +87,6 @@ class ParquetFormat(TabularFormat):
         grown: Callable[[int], None] = lambda _size: None,
     ) -> Fingerprint:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         _check_types(outgoing.schema)
         first = next(outgoing.batches)
@@ -94,20 +94,19 @@ class ParquetFormat(TabularFormat):
         if "compression" not in options:
             settings["compression_level"] = 1  # other codecs may have no levels
         settings |= {**_encodings(first), **_pages(), **options}
-        group_rows = settings.pop("row_group_size", ROW_GROUP_ROWS)
+        group_rows = settings.pop("row_group_size", _group_rows(first))
         fingerprinter = Fingerprinter(outgoing.schema)
         try:
             schema = _parquet_schema(outgoing.schema)
-            with pq.ParquetWriter(path, schema, write_page_checksum=True, **settings) as writer:
+            with open(path, "wb") as file:
+                groups = RowGroups(file, schema, settings)
                 for batch in chain([first], outgoing.batches):
                     _check_fixed_lists(batch)
                     if known is None:
                         fingerprinter.add(batch)
                     table = _with_structs(pa.Table.from_batches([batch])).cast(schema)
-                    for start in range(0, max(len(table), 1), group_rows):
-                        group = table.slice(start, group_rows)
-                        writer.write_table(group, row_group_size=group_rows)
-                        grown(os.path.getsize(path))
+                    for _ in groups.write(_cut(table, group_rows)):
+                        grown(file.tell())
                     fingerprinter.settle()  # as in arrow.py
                 fingerprint = known or fingerprinter.finish(outgoing.extras)
                 metadata = {
@@ -117,7 +116,7 @@ class ParquetFormat(TabularFormat):
                 }
                 if known:
                     metadata[BODY_KEY] = file_checksum(path)
-                writer.add_key_value_metadata(metadata)
+                groups.finish(metadata)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise FormatError(
                 f"parquet cannot hold this table: {error}; declare output.arrow"
@@ -168,6 +167,17 @@ def _fingerprint_of_whole(outgoing: Outgoing) -> Fingerprint | None:
     if outgoing.whole is None:
         return None
     return fingerprint_of(outgoing.schema, iter([outgoing.whole]), outgoing.extras)
+
+
+def _group_rows(batch: Any) -> int:
+    block: int = BLOCK_ROWS * batch.nbytes // max(batch.num_rows, 1)
+    return BLOCK_ROWS * max(min(_GROUP_BYTES // max(block, 1), _GROUP_BLOCKS), 1)
+
+
+def _cut(table: Any, rows: int) -> Iterator[Any]:
+    """Cut a table into row groups, one at least."""
+    for start in range(0, max(len(table), 1), rows):
+        yield table.slice(start, rows)
 
 
 def _form(outgoing: Outgoing, options: Mapping[str, Any]) -> str:
