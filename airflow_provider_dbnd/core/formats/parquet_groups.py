@@ -16,7 +16,7 @@ from airflow_provider_dbnd.core.formats.parquet_footer import MAGIC, enclosed, f
 from airflow_provider_dbnd.core.formats.threads import working_threads
 
 #: Bytes of tables that are encoded at a time, and what comes out kept in memory: one at least.
-_IN_MEMORY = 512 * 1024 * 1024
+_IN_MEMORY = 256 * 1024 * 1024
 
 
 class RowGroups:

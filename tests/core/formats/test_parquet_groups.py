@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from contract import read, write
 from frames import frames
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_dbnd.core.formats import parquet_groups
@@ -25,7 +25,7 @@ from airflow_provider_dbnd.exceptions import FormatError
 
 METADATA = {"some": "metadata", "more": "x" * 500}
 
-SETTINGS: list[dict[str, Any]] = [
+OPTIONS: list[dict[str, Any]] = [
     {},
     {"compression": "zstd", "compression_level": 1, "use_dictionary": ["s"]},
     {"compression": "none", "write_statistics": False, "use_dictionary": False},
@@ -54,31 +54,32 @@ def cut(table: Any, rows: int) -> list[Any]:
     return [table.slice(start, rows) for start in range(0, max(len(table), 1), rows)]
 
 
-@given(frame=frames(), rows=st.integers(1, 5), settings=st.sampled_from(SETTINGS))
+@settings(deadline=None)
+@given(frame=frames(), rows=st.integers(1, 5), options=st.sampled_from(OPTIONS))
 def test_any_frame_becomes_the_file_of_pyarrow_byte_for_byte(
-    frame: pd.DataFrame, rows: int, settings: dict[str, Any]
+    frame: pd.DataFrame, rows: int, options: dict[str, Any]
 ) -> None:
     try:
         table = pa.Table.from_pandas(frame)
-        expected = by_pyarrow(cut(table, rows), table.schema, **settings)
+        expected = by_pyarrow(cut(table, rows), table.schema, **options)
     except (pa.ArrowException, OSError):
         return  # what parquet cannot hold
 
-    assert by_us(cut(table, rows), table.schema, **settings) == expected
+    assert by_us(cut(table, rows), table.schema, **options) == expected
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_long_lists_and_large_numbers_in_a_footer_are_those_of_pyarrow(
-    settings: dict[str, Any],
+    options: dict[str, Any],
 ) -> None:
     """40 columns in 130 row groups and some MB: sizes and positions of all lengths."""
     rows = 130 * 600
     columns = {f"column {n}": np.random.default_rng(n).random(rows) for n in range(38)}
     lists = pa.array([[{"deep": n}, None] for n in range(rows)])
     table = pa.table({**columns, "s": [f"text {n % 9}" for n in range(rows)], "lists": lists})
-    expected = by_pyarrow(cut(table, 600), table.schema, **settings)
+    expected = by_pyarrow(cut(table, 600), table.schema, **options)
 
-    found = by_us(cut(table, 600), table.schema, **settings)
+    found = by_us(cut(table, 600), table.schema, **options)
 
     assert found == expected
     assert pq.read_metadata(io.BytesIO(found)).num_row_groups == 130
