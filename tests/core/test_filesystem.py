@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_dbnd.core.storage import filesystem as fs
@@ -71,6 +71,7 @@ def test_url_is_taken_apart_and_put_together_again(
     assert str(where) == url
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(blacklist_characters="\0"), max_size=30))
 def test_any_path_stays_as_it_is(path: str) -> None:
     assert str(fs.parse(f"s3://conn@bucket/{path}")) == f"s3://conn@bucket/{path}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_project import Project
 
@@ -51,6 +51,7 @@ def test_a_hidden_value_is_masked_however_it_is_quoted(
     assert shown.endswith("!")
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1).filter(str.strip), st.sampled_from(list(QUOTINGS.values())[:4]))
 def test_no_text_is_left_by_its_quotes(secret: str, quoting: Callable[[str], str]) -> None:
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.register_assert_rewrite("tests.core.store_contract")
@@ -338,11 +338,13 @@ def test_each_object_read_or_written_is_one_line_in_the_log(
 NAMES = st.lists(st.text(min_size=1), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_other_names_make_another_key(one: list[str], other: list[str]) -> None:
     assert (key(*one) == key(*other)) == (one == other)
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_a_key_stays_below_the_store_on_every_file_system(names: list[str]) -> None:
     parts = key(*names).split("/")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from contract import read, write
 from frames import frames
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_dbnd.core.formats import parquet_groups
@@ -54,7 +54,7 @@ def cut(table: Any, rows: int) -> list[Any]:
     return [table.slice(start, rows) for start in range(0, max(len(table), 1), rows)]
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frame=frames(), rows=st.integers(1, 5), options=st.sampled_from(OPTIONS))
 def test_any_frame_becomes_the_file_of_pyarrow_byte_for_byte(
     frame: pd.DataFrame, rows: int, options: dict[str, Any]
