@@ -30,6 +30,7 @@ from airflow_provider_dbnd.core.formats.fingerprint import (
     fingerprint_of,
 )
 from airflow_provider_dbnd.core.formats.frames import Outgoing
+from airflow_provider_dbnd.core.formats.parquet_footer import tail_size
 from airflow_provider_dbnd.core.formats.parquet_groups import RowGroups
 from airflow_provider_dbnd.core.formats.stored import StoredTable
 from airflow_provider_dbnd.core.formats.tabular import TabularFormat, check_fingerprint
@@ -67,7 +68,7 @@ class ParquetFormat(TabularFormat):
         def write(path: str, grown: Callable[[int], None]) -> Written:
             found = self._write(outgoing, path, options, fingerprint, grown)
             written = self.written(path, found)
-            return replace(written, tail=_footer_size(path) if fingerprint else 0)
+            return replace(written, tail=tail_size(path) if fingerprint else 0)
 
         stem = f"{fingerprint.digest}-{_form(outgoing, options)}" if fingerprint else None
         return Draft(stem=stem, write=write)
@@ -193,13 +194,6 @@ def _form(outgoing: Outgoing, options: Mapping[str, Any]) -> str:
         settings,
     ]
     return bytes_digest("\0".join(form).encode())[:12]
-
-
-def _footer_size(path: str) -> int:
-    """Return the bytes from the footer on: it is followed by its length and "PAR1"."""
-    with open(path, "rb") as file:
-        file.seek(-8, os.SEEK_END)
-        return 8 + int.from_bytes(file.read(4), "little")
 
 
 def _check_fixed_lists(batch: Any) -> None:

@@ -1,4 +1,4 @@
-"""The footer of a parquet file, moved: for row groups that were written as a file of their own.
+"""The footer of a parquet file, and how to move it: for row groups written as a file of their own.
 
 pyarrow joins footers (``FileMetaData.append_row_groups``) but leaves the positions in them as they
 are. A footer is one Thrift struct in the compact protocol; all but positions is copied as it is.
@@ -9,6 +9,7 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,13 @@ def footer_of(file: memoryview) -> memoryview:
     """Return the footer of a parquet file in memory: its size and a magic number end the file."""
     end = len(file) - 8
     return file[end - int.from_bytes(file[end : end + 4], "little") : end]
+
+
+def tail_size(path: str) -> int:
+    """Return the bytes from the footer on: it is followed by its length and "PAR1"."""
+    with open(path, "rb") as file:
+        file.seek(-8, os.SEEK_END)
+        return 8 + int.from_bytes(file.read(4), "little")
 
 
 def enclosed(footer: bytes) -> bytes:

@@ -33,6 +33,12 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
+# Before 18, metadata of each column, with positions in it, follows its data for nobody to read.
+same_bytes = pytest.mark.skipif(
+    int(pa.__version__.partition(".")[0]) < 18, reason="files hold positions that are never read"
+)
+
+
 def by_pyarrow(tables: Iterable[Any], schema: Any, **settings: Any) -> bytes:
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, write_page_checksum=True, **settings) as writer:
@@ -54,6 +60,7 @@ def cut(table: Any, rows: int) -> list[Any]:
     return [table.slice(start, rows) for start in range(0, max(len(table), 1), rows)]
 
 
+@same_bytes
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frame=frames(), rows=st.integers(1, 5), options=st.sampled_from(OPTIONS))
 def test_any_frame_becomes_the_file_of_pyarrow_byte_for_byte(
@@ -68,6 +75,7 @@ def test_any_frame_becomes_the_file_of_pyarrow_byte_for_byte(
     assert by_us(cut(table, rows), table.schema, **options) == expected
 
 
+@same_bytes
 @pytest.mark.parametrize("options", OPTIONS)
 def test_long_lists_and_large_numbers_in_a_footer_are_those_of_pyarrow(
     options: dict[str, Any],
@@ -175,6 +183,11 @@ def test_an_error_in_a_row_group_comes_out_and_nothing_runs_on(
 
 def test_what_parquet_refuses_is_told_wherever_it_comes(tmp_path: Path) -> None:
     table = pa.table({"x": pa.array([0, 2**62], pa.timestamp("s"))})
+    try:
+        by_pyarrow([table], table.schema)
+        pytest.skip("this pyarrow lets timestamps overflow")
+    except (pa.ArrowInvalid, OSError):
+        pass
 
     with pytest.raises(FormatError, match=r"parquet cannot hold this table.*output.arrow"):
         write("parquet", table, tmp_path / "f", row_group_size=1)
