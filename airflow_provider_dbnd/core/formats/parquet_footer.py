@@ -24,8 +24,10 @@ _COLUMN_CHUNK = {2: _POSITION, 3: _COLUMN_META_DATA}
 _ROW_GROUP = {1: _COLUMN_CHUNK, 5: _POSITION, 7: _ORDINAL}
 _FILE_META_DATA = {4: _ROW_GROUP}
 
-_BYTE, _DOUBLE, _BINARY, _MAP, _STRUCT, _UUID = 3, 7, 8, 11, 12, 13
+#: Types of the compact protocol; of some all values have one size. A boolean takes a byte in a list alone.
+_BINARY, _MAP, _STRUCT = 8, 11, 12
 _BOOLS, _INTEGERS, _LISTS = (1, 2), (4, 5, 6), (9, 10)
+_SIZES = {1: 1, 2: 1, 3: 1, 7: 8, 13: 16}
 
 
 def footer_of(file: memoryview) -> memoryview:
@@ -88,7 +90,7 @@ class _Walk:
         elif kind == _MAP:
             self._map()
         else:
-            self._at += {**dict.fromkeys(_BOOLS, 1), _BYTE: 1, _DOUBLE: 8, _UUID: 16}[kind]
+            self._at += _SIZES[kind]
 
     def _integer(self, field: str | None) -> None:
         start = self._at

@@ -20,7 +20,7 @@ T = TypeVar("T")
 @lru_cache(maxsize=1)
 def working_threads() -> ThreadPoolExecutor:
     """Return the threads of this process, one a core."""
-    return ThreadPoolExecutor(available_cores(), thread_name_prefix="dbnd-digest")
+    return ThreadPoolExecutor(available_cores(), thread_name_prefix="dbnd-worker")
 
 
 # Airflow forks its task processes, and threads do not survive a fork.
