@@ -18,6 +18,7 @@ MAGIC = b"PAR1"
 _POSITION, _ORDINAL = "position", "ordinal"
 
 #: Where positions in the file, and the number of a row group, are: field numbers of parquet.thrift.
+#: The number of a row group is written by pyarrow 18, and not by 20.
 #: Indexes of pages and Bloom filters have some as well, and are not written here.
 _COLUMN_META_DATA = {9: _POSITION, 11: _POSITION}
 _COLUMN_CHUNK = {2: _POSITION, 3: _COLUMN_META_DATA}

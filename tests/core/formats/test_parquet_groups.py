@@ -114,6 +114,13 @@ def test_positions_of_any_size_are_moved(by: int) -> None:
             assert other.total_compressed_size == one.total_compressed_size
 
 
+def test_row_groups_are_numbered_on() -> None:
+    """A file with one row group, which has the number 5 alone: pyarrow 18 writes it, 20 does not."""
+    footer = b"\x49\x1c\x74\x0a\x00\x00"
+
+    assert moved(memoryview(footer), by=0, after=300) == b"\x49\x1c\x74\xe2\x04\x00\x00"
+
+
 def test_row_groups_are_encoded_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """Either of two waits for the other one, or neither ends."""
     table = pa.table({"a": [1]})
